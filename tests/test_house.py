@@ -1,0 +1,240 @@
+"""The package as a whole: what importing it loads, the command line's edges, the dependencies."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import typer
+from packaging.requirements import Requirement
+
+import polytask
+from polytask.cli import main as cli
+
+HEAVY = ("sklearn", "pandas", "scipy", "matplotlib", "rich", "typer", "jinja2", "pyarrow")
+LIGHT_PACKAGES = (
+    "tasks",
+    "metrics",
+    "problems",
+    "encoders",
+    "architectures",
+    "balancers",
+    "gradients",
+    "solvers",
+    "samplers",
+    "training",
+)
+
+
+def modules_after(code: str) -> set[str]:
+    """Names of the top-level packages that a clean process has loaded after `code`."""
+    program = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def polytask_command(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "polytask.cli.main", *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+# --- importing -----------------------------------------------------------------------------------
+
+
+def test_import_of_the_package_loads_nothing_heavy():
+    assert modules_after("import polytask").isdisjoint({*HEAVY, "torch", "numpy"})
+
+
+def test_light_packages_load_torch_and_numpy_at_most():
+    code = "; ".join(f"import polytask.{name}" for name in LIGHT_PACKAGES)
+    loaded = modules_after(code)
+    assert "torch" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("name", sorted(polytask._HOME_OF))
+def test_public_name_is_the_one_of_its_home(name):
+    home = importlib.import_module(polytask._HOME_OF[name])
+    assert getattr(polytask, name) is getattr(home, name)
+    assert name in home.__all__
+
+
+def test_all_names_and_subpackages_are_listed():
+    assert set(polytask.__all__) == {*polytask._HOME_OF, "__version__"}
+    assert {*polytask._HOME_OF, *polytask._SUBPACKAGES} <= set(dir(polytask))
+    for name in polytask._SUBPACKAGES:
+        assert getattr(polytask, name) is importlib.import_module(f"polytask.{name}")
+
+
+def test_every_public_subpackage_can_be_reached():
+    found = {module.name for module in pkgutil.iter_modules(polytask.__path__)}
+    # Modules that serve the others: reached by their full names.
+    internal = {"_version", "cli", "describe", "files"}
+    assert found - internal == set(polytask._SUBPACKAGES)
+
+
+def test_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'comparison'"):
+        polytask.comparison  # noqa: B018
+
+
+def test_importing_every_module_has_no_side_effect():
+    program = """
+import json, os, pkgutil, random, sys, warnings
+import numpy, torch
+def state():
+    return {
+        "environment": dict(os.environ), "folder": os.getcwd(), "python": repr(random.getstate()),
+        "numpy": repr(numpy.random.get_state()), "torch": torch.get_rng_state().tolist(),
+        "threads": torch.get_num_threads(), "dtype": str(torch.get_default_dtype()),
+        "gradients": torch.is_grad_enabled(), "hook": repr(sys.excepthook),
+    }
+before = state()
+import polytask
+for module in pkgutil.walk_packages(polytask.__path__, "polytask."):
+    __import__(module.name)
+after = state()
+print(json.dumps([key for key in before if before[key] != after[key]]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # Nothing but our own line: a module that prints at import would be a side effect too.
+    assert json.loads(done.stdout) == []
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"]])
+def test_first_answers_do_not_load_torch(words):
+    code = f"""
+from polytask.cli.main import main
+try:
+    main({words})
+except SystemExit as end:
+    assert end.code == 0, end.code
+"""
+    heavy = set(HEAVY) - {"rich", "typer", "jinja2"}
+    assert modules_after(code).isdisjoint({*heavy, "torch", "numpy"})
+
+
+def test_version_is_printed():
+    done = polytask_command("--version")
+    assert (done.returncode, done.stdout) == (0, f"polytask {polytask.__version__}\n")
+
+
+def test_every_command_has_help_with_an_example():
+    names = [name for name, _ in cli.commands()]
+    assert names == ["compare", "datasets", "predict", "report", "train"]
+    for name in names:
+        done = polytask_command(name, "--help")
+        assert done.returncode == 0, done.stderr
+        assert re.search(rf"polytask\s+{name}", done.stdout.split("Usage:")[1].split("\n", 1)[1])
+
+
+@pytest.mark.parametrize("words", [["comapre"], ["--nonsense"], ["compare", "--nonsense"]])
+def test_usage_errors_are_one_line_and_code_2(words):
+    done = polytask_command(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"error: [^\n]+\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("`--target` names\nno column"), 2, "`--target` names no column"),
+        (TypeError("expected a table"), 2, "expected a table"),
+        (
+            FileNotFoundError(2, "No such file or directory", "a.csv"),
+            2,
+            "a.csv: No such file or directory",
+        ),
+        (OSError("cannot write here"), 2, "cannot write here"),
+        (
+            ImportError("install polytask[data] for Parquet"),
+            2,
+            "install polytask[data] for Parquet",
+        ),
+        (FloatingPointError("loss `a` is not finite"), 1, "loss `a` is not finite"),
+        (MemoryError("8 GB"), 1, "out of memory (8 GB); use a smaller batch or fewer workers"),
+        (KeyError("x"), 70, "KeyError: 'x'; this is a bug in polytask: rerun with --debug"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_errors_of_a_command(monkeypatch, capsys, error, code, line, debug):
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "commands", lambda: [("fail", fail)])
+    words = ["fail", "--debug"] if debug else ["fail"]
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    stderr = capsys.readouterr().err
+    assert end.value.code == code
+    assert stderr.splitlines()[-1] == f"error: {line}"
+    is_traced = debug and not isinstance(error, KeyboardInterrupt)
+    assert ("Traceback" in stderr) is is_traced
+    assert is_traced or len(stderr.splitlines()) == 1
+
+
+def test_exit_code_of_a_command_is_kept(monkeypatch):
+    def stop() -> None:
+        raise typer.Exit(1)
+
+    monkeypatch.setattr(cli, "commands", lambda: [("stop", stop), ("go", lambda: None)])
+    assert cli.run(["stop"]) == 1
+    assert cli.run(["go"]) == 0
+
+
+def test_debug_behind_a_double_dash_belongs_to_the_command(monkeypatch, capsys):
+    def echo(words: list[str]) -> None:
+        print(*words)
+
+    monkeypatch.setattr(cli, "commands", lambda: [("echo", echo)])
+    with pytest.raises(SystemExit) as end:
+        cli.main(["echo", "--", "--debug"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == "--debug\n"
+
+
+def test_a_reader_that_leaves_is_no_traceback():
+    """As in `polytask --help | head -0`: the pipe is closed before anything is written."""
+    program = f"{sys.executable} -m polytask.cli.main --help | true"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+# --- dependencies --------------------------------------------------------------------------------
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_constraints_pin_every_declared_dependency_within_its_range(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = [line for group in groups for line in group]
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    for requirement in map(Requirement, declared):
+        if requirement.name == "polytask":
+            continue
+        assert normal(requirement.name) in pins
+        assert requirement.specifier.contains(pins[normal(requirement.name)])
+
+
+def test_constraints_hold_public_versions_only(root):
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert len(pins) == len({pin.split("==")[0] for pin in pins})
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*", pin) for pin in pins)
