@@ -1,0 +1,21 @@
+"""What to share: one file per architecture."""
+
+from polytask.architectures.base import Architecture
+from polytask.architectures.cross_domain import CrossDomain
+from polytask.architectures.defaults import default_architecture, default_encoder
+from polytask.architectures.hard_sharing import HardSharing
+from polytask.architectures.heads import Heads, average_members
+from polytask.architectures.independent import Independent
+from polytask.architectures.wrapped import Wrapped
+
+__all__ = [
+    "Architecture",
+    "CrossDomain",
+    "HardSharing",
+    "Heads",
+    "Independent",
+    "Wrapped",
+    "average_members",
+    "default_architecture",
+    "default_encoder",
+]

@@ -1,0 +1,98 @@
+"""What every architecture offers: outputs for all its tasks, and which parameters are shared.
+
+Shape legend: B batch, D features, C output size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from types import EllipsisType
+
+from torch import Tensor, nn
+
+from polytask.tasks import Task, TaskTensors, check_unique_names
+
+__all__ = ["Architecture", "Inputs", "TaskIndex"]
+
+#: Shared layout: one tensor ``[B, ...]``. Separate layout: one tensor per task of the step.
+Inputs = Tensor | Mapping[str, Tensor]
+#: What selects one task's part of a parameter: ``parameter[index]``.
+TaskIndex = tuple[int | slice | EllipsisType, ...]
+
+
+class Architecture(nn.Module, ABC):
+    """A module that says which of its parameters several tasks share. It knows nothing of losses or
+    data.
+
+    Args:
+        tasks: The tasks it has outputs for, in order.
+    """
+
+    def __init__(self, tasks: tuple[Task, ...]) -> None:
+        super().__init__()
+        if not tasks:
+            raise ValueError("An architecture needs at least one task, found none.")
+        check_unique_names(tasks)
+        self.tasks = tuple(tasks)
+
+    @classmethod
+    def example(cls, tasks: Sequence[Task]) -> tuple[Architecture, Inputs]:
+        """A small instance for these tasks and a batch of inputs for it: what ``polytask.checks``
+        runs.
+        """
+        del tasks
+        raise TypeError(
+            f"{cls.__name__} has no example for the checks; define the classmethod `example`."
+        )
+
+    @abstractmethod
+    def forward(self, inputs: Inputs) -> TaskTensors:
+        """Outputs of every task (separate layout: of the tasks that ``inputs`` holds)."""
+
+    @abstractmethod
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that the outputs of several tasks depend on."""
+
+    @abstractmethod
+    def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
+        """Parameters (or block parameters of which rows) that only this task's output depends
+        on.
+        """
+
+    def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
+        """The same parameters with the index of the part that is this task's: ``parameter[index]``.
+
+        A block parameter holds the rows of several tasks and is among ``task_parameters`` of each
+        of them; its rows belong to one task only.
+        """
+        for parameter in self.task_parameters(name):
+            yield parameter, (...,)
+
+    def last_shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the last shared layer, for methods with scope "last"; by default all shared
+        parameters.
+        """
+        return self.shared_parameters()
+
+    def features(self, inputs: Inputs) -> Tensor | None:
+        """The one representation that all heads start from, or None where there is no such thing.
+
+        An architecture that returns a tensor here also offers ``heads``, with ``forward(x) ==
+        heads(features(x))``.
+        """
+        del inputs
+        return None
+
+    def heads(self, features: Tensor) -> TaskTensors:
+        """Outputs from the shared representation."""
+        raise TypeError(
+            f"{type(self).__name__} has no single shared representation to put heads on."
+        )
+
+    def auxiliary_losses(self, inputs: Inputs, outputs: TaskTensors) -> dict[str, Tensor]:
+        """Loss terms of the architecture's own (a distance between towers, load balance); added
+        outside the balancer.
+        """
+        del inputs, outputs
+        return {}

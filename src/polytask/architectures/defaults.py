@@ -1,0 +1,93 @@
+"""The architecture that a problem gets when nothing is said.
+
+The one place where architectures meet data: the classes themselves know nothing of problems.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from polytask.architectures.base import Architecture
+from polytask.architectures.cross_domain import CrossDomain
+from polytask.architectures.hard_sharing import HardSharing
+from polytask.encoders import MLP, Encoder, SmallCNN, TabularEncoder
+from polytask.encoders.cnn import SMALLEST_IMAGE
+
+if TYPE_CHECKING:
+    from polytask.problems import Problem
+    from polytask.problems.tables import TableInfo
+
+__all__ = ["default_architecture", "default_encoder"]
+
+#: Features that own encoders hand to a shared core.
+CORE_WIDTH = 128
+
+
+def default_architecture(
+    problem: Problem, *, head: str = "linear", members: int | None = None
+) -> Architecture:
+    """Hard sharing for shared inputs, a shared core between own encoders for separate ones.
+
+    Tables get a ``TabularEncoder``, images a ``SmallCNN``, everything else an ``MLP``.
+
+    Args:
+        problem: Whose inputs and tasks decide; a problem of one task gives a single-task network.
+        head: "linear" or "mlp".
+        members: Ensemble members of tabular encoders; None means their default.
+
+    Returns:
+        A freshly initialised ``HardSharing`` (shared layout) or ``CrossDomain`` (separate layout).
+    """
+    from polytask.problems import SeparateSplit
+
+    train = problem.train
+    if not isinstance(train, SeparateSplit):
+        encoder = default_encoder(train.inputs, problem.table, members=members)
+        return HardSharing(encoder=encoder, tasks=problem.tasks, head=head)
+    if len(problem.tables) < len(train.parts):
+        # Members run through the core together, so tasks without them allow none to any task.
+        members = 1
+    encoders = {
+        name: default_encoder(
+            part.inputs, problem.tables.get(name), members=members, depth=1, width=CORE_WIDTH
+        )
+        for name, part in train.parts.items()
+    }
+    core = MLP(input_size=CORE_WIDTH, widths=(CORE_WIDTH, CORE_WIDTH))
+    return CrossDomain(encoders=encoders, core=core, tasks=problem.tasks, head=head)
+
+
+def default_encoder(
+    inputs: Tensor,
+    table: TableInfo | None = None,
+    *,
+    members: int | None = None,
+    depth: int | None = None,
+    width: int | None = None,
+) -> Encoder:
+    """A fresh encoder for inputs of this form.
+
+    Args:
+        inputs: ``[N, ...]``: rows of a table, images ``[N, channels, height, width]``, or vectors.
+        table: How the columns of a table became inputs; None where they are no table.
+        members: Of a tabular encoder; None means its default.
+        depth: Layers of a perceptron; None means the default.
+        width: Features; None means the encoder's default.
+    """
+    size = {} if width is None else {"width": width}
+    if table is not None:
+        layers = {} if depth is None else {"depth": depth}
+        ensemble = {} if members is None else {"members": members}
+        return TabularEncoder(
+            num_numeric=table.num_numeric,
+            cardinalities=table.cardinalities,
+            **size,
+            **layers,
+            **ensemble,
+        )
+    if inputs.dim() == 4 and min(inputs.shape[2:]) >= SMALLEST_IMAGE:
+        channels, height, columns = inputs.shape[1:]
+        return SmallCNN(image_size=(height, columns), channels=channels, output_size=width or 128)
+    return MLP(input_size=inputs.shape[1:].numel(), widths=(width or 256,) * (depth or 2))

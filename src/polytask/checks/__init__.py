@@ -1,0 +1,1 @@
+"""Public conformance checks: what every method of a kind must satisfy."""
