@@ -1,0 +1,55 @@
+"""What methods with a number or a row of state per task have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from polytask.balancers.base import Balancer
+
+__all__ = ["check_preference", "preference_of", "state_rows"]
+
+
+def state_rows(balancer: Balancer, count: int, tasks: Tensor | None) -> Tensor:
+    """Positions ``[count]`` of the tasks in the balancer's state, which is made on first use."""
+    if balancer.num_tasks is None:
+        balancer.setup(count)
+    if tasks is not None:
+        return tasks
+    if balancer.num_tasks != count:
+        raise ValueError(
+            f"{type(balancer).__name__} was set up for {balancer.num_tasks} tasks but got {count};"
+            " pass `tasks`, their positions."
+        )
+    return torch.arange(count)
+
+
+def check_preference(preference: Sequence[float] | None) -> tuple[float, ...] | None:
+    """The preferences as a tuple, checked for sign."""
+    if preference is None:
+        return None
+    values = tuple(float(value) for value in preference)
+    if not values or not all(value >= 0 for value in values) or not sum(values) > 0:
+        raise ValueError(
+            f"`preference` must hold numbers >= 0 that are not all zero, found {values}."
+        )
+    return values
+
+
+def preference_of(
+    preference: tuple[float, ...] | None, gram: Tensor, tasks: Tensor | None
+) -> Tensor:
+    """Preferences ``[T]`` of the tasks of a Gramian: those given, or ``1 / T`` each."""
+    count = gram.shape[-1]
+    if preference is None:
+        return torch.full((count,), 1 / count, dtype=gram.dtype, device=gram.device)
+    values = torch.tensor(preference, dtype=gram.dtype, device=gram.device)
+    if tasks is not None:
+        values = values[tasks]
+    if len(values) != count:
+        raise ValueError(
+            f"`preference` must hold one number per task, {count}, found {len(values)}."
+        )
+    return values

@@ -1,0 +1,44 @@
+"""The engine under the gradient methods: task Jacobians, Gramians, features, and weighted backward
+passes.
+"""
+
+from __future__ import annotations
+
+from polytask.gradients.backward import (
+    HeadRule,
+    accumulate,
+    backward_heads,
+    head_parameters,
+    upstream_parameters,
+    weighted_backward,
+)
+from polytask.gradients.engine import (
+    TaskGradients,
+    Workspace,
+    gramian,
+    jacobian,
+    split_like,
+    unique_variables,
+)
+from polytask.gradients.features import LinearHeads, feature_gramian, linear_heads, trunk_seeds
+from polytask.gradients.graph import task_roots
+
+__all__ = [
+    "HeadRule",
+    "LinearHeads",
+    "TaskGradients",
+    "Workspace",
+    "accumulate",
+    "backward_heads",
+    "feature_gramian",
+    "gramian",
+    "head_parameters",
+    "jacobian",
+    "linear_heads",
+    "split_like",
+    "task_roots",
+    "trunk_seeds",
+    "unique_variables",
+    "upstream_parameters",
+    "weighted_backward",
+]

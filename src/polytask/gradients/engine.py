@@ -1,0 +1,363 @@
+"""Task gradients of shared variables: Jacobian rows, Gramians, and weighted sums of rows.
+
+Shape legend: T tasks, P numbers in the variables (parameters or features).
+
+``TaskGradients`` runs one backward pass per task through the part of the graph that the variables
+need, and keeps of
+each pass only what the Gramian ``G = J J^T`` needs: the row itself, or, where a layer rule is
+cheaper, coordinates of it.
+Where rows do not fit the memory budget the variables are treated in chunks, those nearest the
+losses first, because the
+passes of the first chunks then stop early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from polytask.gradients.graph import edge_of, find_uses, task_roots
+from polytask.gradients.layers import LayerRule, find_rule
+
+__all__ = [
+    "Seed",
+    "TaskGradients",
+    "Workspace",
+    "gramian",
+    "jacobian",
+    "scaled",
+    "split_like",
+    "unique_variables",
+]
+
+MEBIBYTE = 2**20
+
+#: Where one task's backward pass starts and the gradient it starts from; None for a task that has
+#: none.
+Seed = tuple[GradientEdge, Tensor] | None
+
+
+class Workspace:
+    """A buffer that grows to the largest size asked for and is used again in every step.
+
+    Fresh memory for T rows of P numbers costs more in page faults than writing the rows.
+    """
+
+    def __init__(self) -> None:
+        self._buffer: Tensor | None = None
+
+    def take(self, rows: int, columns: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """``[rows, columns]``, with whatever the last user left in it."""
+        size = rows * columns
+        buffer = self._buffer
+        if (
+            buffer is None
+            or buffer.dtype != dtype
+            or buffer.device != device
+            or buffer.numel() < size
+        ):
+            self._buffer = None
+            buffer = self._buffer = torch.empty(size, dtype=dtype, device=device)
+        return buffer[:size].view(rows, columns)
+
+    def __deepcopy__(self, memo: object) -> Workspace:
+        """A copy starts empty."""
+        del memo
+        return Workspace()
+
+    def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
+        """A pickled workspace is empty."""
+        return Workspace, ()
+
+
+@dataclass
+class _Unit:
+    """One variable's share of a row: its gradient (``rule`` None) or coordinates from a layer
+    rule.
+    """
+
+    variable: int
+    size: int
+    distance: int
+    rule: LayerRule | None = None
+
+
+@dataclass
+class _Plan:
+    chunks: list[list[_Unit]] = field(default_factory=list)
+
+    @property
+    def stores_rows(self) -> bool:
+        return len(self.chunks) == 1 and all(unit.rule is None for unit in self.chunks[0])
+
+
+class TaskGradients:
+    """Gramian of the task gradients, and their weighted sums.
+
+    ``gram = J J^T`` with the rows ``J_t = s dL_t / dv`` over all variables v and the scale s of the
+    seeds.
+
+    Args:
+        seeds: Per task where its backward pass starts; see ``task_roots``.
+        variables: Leaf parameters or features that the rows belong to. Unused ones are allowed.
+        memory: Budget in bytes for what is kept of the rows of all tasks; None means the larger of
+            256 MiB and eight
+            times the size of the variables, so that memory grows with P, not with T P. At least one
+            variable's rows
+            are kept at a time.
+        rules: Whether layer rules may be used where they save work.
+        keep_rows: Whether rows are worth keeping, for a sum of them that is asked for later.
+        workspace: Buffer to reuse between steps.
+
+    Cost: T backward passes through the part of the trunk that the variables need; c chunks repeat
+        the propagation (not
+        the weight gradients) for the layers between the losses and each chunk.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Seed],
+        variables: Sequence[Tensor],
+        *,
+        memory: int | None = None,
+        rules: bool = True,
+        workspace: Workspace | None = None,
+    ) -> None:
+        self.seeds = seeds
+        self.variables = variables
+        self.workspace = workspace or Workspace()
+        self.dtype = row_dtype(variables)
+        self.device = variables[0].device
+        numbers = sum(variable.numel() for variable in variables)
+        if memory is None:
+            memory = max(256 * MEBIBYTE, 8 * numbers * self.dtype.itemsize)
+        self._plan = self._make_plan(memory, rules)
+        self._rows: Tensor | None = None
+        self.gram = self._gramian()
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows themselves are still there, so that ``weighted_sum`` needs no further
+        backward pass.
+        """
+        return self._rows is not None
+
+    def weighted_sum(self, weights: Tensor) -> list[Tensor]:
+        """``sum_t w_t J_t`` as one tensor per variable, from the kept rows.
+
+        Args:
+            weights: ``[T]``.
+        """
+        assert self._rows is not None
+        total = weights.to(self.dtype) @ self._rows
+        pieces: dict[int, Tensor] = {}
+        start = 0
+        for unit in self._plan.chunks[0]:
+            pieces[unit.variable] = total[start : start + unit.size].view_as(
+                self.variables[unit.variable]
+            )
+            start += unit.size
+        return [pieces[index].to(variable.dtype) for index, variable in enumerate(self.variables)]
+
+    def _make_plan(self, memory: int, rules: bool) -> _Plan:
+        limit = memory / (max(len(self.seeds), 1) * self.dtype.itemsize)
+        sizes = [variable.numel() for variable in self.variables]
+        if sum(sizes) <= limit and not rules:
+            return _Plan([[_Unit(index, size, 0) for index, size in enumerate(sizes)]])
+        nodes = [edge_of(variable).node for variable in self.variables]
+        uses = find_uses([seed[0] for seed in self.seeds if seed is not None])
+        units = [
+            _Unit(
+                index,
+                size,
+                min((uses.order[user] for user in uses.consumers.get(node, ())), default=0),
+            )
+            for index, (size, node) in enumerate(zip(sizes, nodes, strict=True))
+        ]
+        if rules:
+            self._use_rules(units, [find_rule(node, uses) for node in nodes])
+        units.sort(key=lambda unit: unit.distance)
+        plan = _Plan()
+        room = 0.0
+        for unit in units:
+            if unit.size > room or not plan.chunks:
+                plan.chunks.append([])
+                room = limit
+            plan.chunks[-1].append(unit)
+            room -= unit.size
+        return plan
+
+    def _use_rules(self, units: list[_Unit], found: list[LayerRule | None]) -> None:
+        """Take the rules that save work; together they must pay for the weighted backward pass that
+        they make necessary.
+        """
+        tasks = len(self.seeds)
+        useful = [
+            (unit, rule)
+            for unit, rule in zip(units, found, strict=True)
+            if rule is not None and tasks * rule.saving > rule.overhead
+        ]
+        saved = sum(tasks * rule.saving - rule.overhead for _, rule in useful)
+        final_pass = sum(rule.final_pass for rule in found if rule is not None)
+        if saved > final_pass:
+            for unit, rule in useful:
+                unit.rule, unit.size = rule, rule.size
+
+    def _gramian(self) -> Tensor:
+        tasks = len(self.seeds)
+        gram = torch.zeros(tasks, tasks, dtype=self.dtype, device=self.device)
+        for chunk in self._plan.chunks:
+            rows = self.workspace.take(
+                tasks, sum(unit.size for unit in chunk), dtype=self.dtype, device=self.device
+            )
+            self._fill(chunk, rows)
+            gram += rows @ rows.mT
+            if self._plan.stores_rows:
+                self._rows = rows
+        return gram
+
+    def _fill(self, chunk: list[_Unit], rows: Tensor) -> None:
+        targets = [
+            GradientEdge(unit.rule.node, 0) if unit.rule else edge_of(self.variables[unit.variable])
+            for unit in chunk
+        ]
+        for unit in chunk:
+            if unit.rule is not None:
+                unit.rule.prepare()
+        for row, seed in zip(rows, self.seeds, strict=True):
+            gradients = vector_jacobian(seed, targets)
+            start = 0
+            for unit, gradient in zip(chunk, gradients, strict=True):
+                out = row[start : start + unit.size]
+                start += unit.size
+                if gradient is None:
+                    out.zero_()
+                elif unit.rule is not None:
+                    unit.rule.write(gradient, out)
+                else:
+                    out.view(gradient.shape).copy_(
+                        gradient.to_dense() if gradient.is_sparse else gradient
+                    )
+
+
+def vector_jacobian(seed: Seed, targets: Sequence[GradientEdge]) -> Sequence[Tensor | None]:
+    """One task's gradients at the targets; None where the task does not depend on a target."""
+    if seed is None:
+        return [None] * len(targets)
+    edge, gradient = seed
+    found: Sequence[Tensor | None] = torch.autograd.grad(
+        [edge], list(targets), [gradient], retain_graph=True, allow_unused=True
+    )
+    return found
+
+
+def jacobian(
+    losses: Tensor,
+    variables: Iterable[Tensor],
+    *,
+    workspace: Workspace | None = None,
+    scale: float | Tensor = 1.0,
+) -> Tensor:
+    """Task gradients as rows, ``J[t] = dL_t / dv`` flattened and in the order of the variables.
+
+    Looped vector-Jacobian products: no limits on what the network is made of (recurrent, compiled,
+    in-place), and on a
+    CPU as fast as batching them. The graph stays usable.
+
+    Args:
+        losses: ``[T]``.
+        variables: Parameters or features; unused ones give zeros, frozen ones are left out.
+        workspace: Buffer to reuse between calls; the result is then overwritten by the next call.
+        scale: Factor on the rows.
+
+    Returns:
+        ``[T, P]``, in single precision or better.
+
+    Cost: T backward passes, T P numbers.
+
+    Example:
+        >>> weight = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> jacobian(torch.stack([weight.sum(), weight.prod()]), [weight])
+        tensor([[1., 1.],
+                [2., 1.]])
+    """
+    chosen = unique_variables(variables)
+    dtype, sizes = row_dtype(chosen), [variable.numel() for variable in chosen]
+    space = workspace or Workspace()
+    rows = space.take(len(losses), sum(sizes), dtype=dtype, device=losses.device)
+    targets = [edge_of(variable) for variable in chosen]
+    for row, seed in zip(rows, scaled(task_roots(losses), scale), strict=True):
+        pieces = row.split(sizes)
+        for piece, gradient in zip(pieces, vector_jacobian(seed, targets), strict=True):
+            if gradient is None:
+                piece.zero_()
+            else:
+                piece.view(gradient.shape).copy_(
+                    gradient.to_dense() if gradient.is_sparse else gradient
+                )
+    return rows
+
+
+def gramian(losses: Tensor, variables: Iterable[Tensor], *, memory: int | None = None) -> Tensor:
+    """Inner products of the task gradients, ``G = J J^T``; the graph stays usable.
+
+    Args:
+        losses: ``[T]``.
+        variables: Parameters or features; unused ones are allowed, frozen ones are left out.
+        memory: Budget in bytes, see ``TaskGradients``.
+
+    Returns:
+        ``[T, T]``, in single precision or better.
+
+    Cost: T backward passes, less the weight gradients where a layer rule is cheaper; memory O(P)
+        for large T.
+
+    Example:
+        >>> weight = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> gramian(torch.stack([weight.sum(), weight.prod()]), [weight])
+        tensor([[2., 3.],
+                [3., 5.]])
+    """
+    return TaskGradients(task_roots(losses), unique_variables(variables), memory=memory).gram
+
+
+def scaled(seeds: Sequence[Seed], scale: float | Tensor) -> Sequence[Seed]:
+    """The same backward passes with a factor on what they start from, which keeps half precision
+    from underflow.
+    """
+    if isinstance(scale, float | int) and scale == 1:
+        return seeds
+    return [None if seed is None else (seed[0], seed[1] * scale) for seed in seeds]
+
+
+def split_like(row: Tensor, variables: Sequence[Tensor]) -> list[Tensor]:
+    """A row ``[P]`` cut into one tensor per variable."""
+    pieces = row.split([variable.numel() for variable in variables])
+    return [
+        piece.view_as(variable).to(variable.dtype)
+        for piece, variable in zip(pieces, variables, strict=True)
+    ]
+
+
+def unique_variables(variables: Iterable[Tensor]) -> list[Tensor]:
+    """The variables that need gradients, each once."""
+    chosen = list(
+        {id(variable): variable for variable in variables if variable.requires_grad}.values()
+    )
+    if not chosen:
+        raise ValueError(
+            "Task gradients need at least one shared tensor that requires gradients, found none."
+        )
+    return chosen
+
+
+def row_dtype(variables: Iterable[Tensor]) -> torch.dtype:
+    """The precision of rows: the variables' own, but at least single."""
+    dtype = torch.float32
+    for variable in variables:
+        dtype = torch.promote_types(dtype, variable.dtype)
+    return dtype

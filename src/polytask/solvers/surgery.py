@@ -1,0 +1,172 @@
+"""Sequential projections of task gradients on each other, done on coefficients.
+
+Shape legend: T tasks, V visits per task, N problems of a batch.
+
+PCGrad and GradVac change a task's gradient by multiples of the others. Instead of vectors of P
+numbers we keep its coefficients in terms of the T gradients and its inner products with them; a
+visit is then O(T) for one task and all tasks make their k-th visit together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polytask.solvers.arrays import Array, check_gram, to_array, to_tensor
+
+__all__ = ["Vaccination", "project_conflicts", "random_orders", "vaccinate"]
+
+
+def random_orders(
+    num_tasks: int, *, generator: torch.Generator | None = None, batch: tuple[int, ...] = ()
+) -> Tensor:
+    """For every task a random order of the other tasks.
+
+    Args:
+        num_tasks: T.
+        generator: Source of randomness, on the CPU; None takes PyTorch's global one.
+        batch: Leading dimensions of the result.
+
+    Returns:
+        ``[*batch, T, T - 1]``, dtype int64, on the CPU; row ``i`` permutes all tasks but ``i``.
+
+    Cost: O(T^2 log T).
+    """
+    if num_tasks < 1:
+        raise ValueError(f"`num_tasks` must be >= 1, found {num_tasks}.")
+    keys = torch.rand(*batch, num_tasks, num_tasks, generator=generator, dtype=torch.float64)
+    # The task itself sorts behind all others and is cut off.
+    keys.diagonal(dim1=-2, dim2=-1).fill_(2)
+    return keys.argsort(dim=-1)[..., :-1]
+
+
+def project_conflicts(gram: Tensor, orders: Tensor) -> Tensor:
+    """Coefficients of the projected gradients of PCGrad.
+
+    Task ``i`` starts from ``p_i = g_i`` and visits the tasks of ``orders[i]`` in turn: where
+    ``p_i . g_j < 0``, it becomes ``p_i - (p_i . g_j / ||g_j||^2) g_j``, with ``g_j`` itself never
+    changed.
+
+    Args:
+        gram: ``[..., T, T]``.
+        orders: Visits ``[..., T, V]`` (int64), as from ``random_orders``.
+
+    Returns:
+        ``C`` ``[..., T, T]`` with ``p_i = sum_j C_ij g_j``; its column sums are the task weights.
+
+    Raises:
+        ValueError: If shapes do not fit or an index is out of range.
+
+    Cost: V rounds of O(T^2).
+
+    References:
+        Yu, Kumar, Gupta, Levine, Hausman, Finn. Gradient surgery for multi-task learning. NeurIPS
+        2020, algorithm 1.
+        https://arxiv.org/abs/2001.06782
+    """
+    array, visits = _prepare(gram, orders)
+    squares = np.einsum("nii->ni", array)
+    inverse = np.where(squares > 0, 1 / np.where(squares > 0, squares, 1), 0)
+    count, size = squares.shape
+    batch = np.arange(count)[:, None]
+    task = np.arange(size)[None, :]
+    coefficients = np.broadcast_to(np.eye(size), array.shape).copy()
+    products = array.copy()
+    for visit in range(visits.shape[-1]):
+        other = visits[:, :, visit]
+        factor = np.minimum(products[batch, task, other], 0) * inverse[batch, other]
+        coefficients[batch, task, other] -= factor
+        products -= factor[..., None] * array[batch, other]
+    return to_tensor(coefficients, gram, tuple(gram.shape))
+
+
+class Vaccination(NamedTuple):
+    """Coefficients of the changed gradients and updated targets, both ``[..., T, T]``."""
+
+    coefficients: Tensor
+    targets: Tensor
+
+
+def vaccinate(gram: Tensor, orders: Tensor, targets: Tensor, *, beta: float) -> Vaccination:
+    """Coefficients of the gradients of GradVac, and the moving averages of their cosines.
+
+    Task ``i`` starts from ``p_i = g_i`` and visits the tasks of ``orders[i]``. With
+    ``phi = cos(p_i, g_j)`` and the target ``r = targets_ij``: where ``phi < r``, ``p_i`` grows by
+    ``||p_i|| (r sqrt(1 - phi^2) - phi sqrt(1 - r^2)) / (||g_j|| sqrt(1 - r^2)) g_j``, which makes
+    their cosine ``r``; then, changed or not, ``targets_ij <- (1 - beta) r + beta phi``. Pairs with
+    a zero gradient are left alone, and a target of one (only reached by parallel gradients) asks
+    for nothing.
+
+    Args:
+        gram: ``[..., T, T]``.
+        orders: Visits ``[..., T, V]`` (int64), each task at most once per row.
+        targets: ``[..., T, T]`` of cosines; zeros at the start.
+        beta: Weight of the new cosine in the average, in [0, 1].
+
+    Returns:
+        The coefficients and the new targets.
+
+    Raises:
+        ValueError: If shapes do not fit or an index is out of range.
+
+    Cost: V rounds of O(T^2).
+
+    References:
+        Wang, Tsvetkov, Firat, Cao. Gradient vaccine: investigating and improving multi-task
+        optimization in massively multilingual models. ICLR 2021, equations 2-3, algorithm 1.
+        https://arxiv.org/abs/2010.05874
+    """
+    array, visits = _prepare(gram, orders)
+    if targets.shape != gram.shape:
+        raise ValueError(
+            f"`targets` must have the shape {tuple(gram.shape)} of `gram`,"
+            f" found {tuple(targets.shape)}."
+        )
+    norms = np.sqrt(np.einsum("nii->ni", array).clip(min=0))
+    count, size = norms.shape
+    batch = np.arange(count)[:, None]
+    task = np.arange(size)[None, :]
+    coefficients = np.broadcast_to(np.eye(size), array.shape).copy()
+    products = array.copy()
+    averages = to_array(targets, 2, "targets")
+    for visit in range(visits.shape[-1]):
+        other = visits[:, :, visit]
+        length = np.sqrt(np.einsum("nij,nij->ni", coefficients, products).clip(min=0))
+        both = length * norms[batch, other]
+        alive = both > 0
+        phi = (products[batch, task, other] / np.where(alive, both, 1)).clip(-1, 1)
+        target = averages[batch, task, other]
+        open_angle = np.sqrt((1 - target**2).clip(min=0))
+        act = alive & (phi < target) & (open_angle > 0)
+        divisor = np.where(act, norms[batch, other] * open_angle, 1)
+        factor = np.where(
+            act, length * (target * np.sqrt(1 - phi**2) - phi * open_angle) / divisor, 0
+        )
+        coefficients[batch, task, other] += factor
+        products += factor[..., None] * array[batch, other]
+        averages[batch, task, other] = np.where(alive, (1 - beta) * target + beta * phi, target)
+    shape = tuple(gram.shape)
+    return Vaccination(to_tensor(coefficients, gram, shape), to_tensor(averages, targets, shape))
+
+
+def _prepare(gram: Tensor, orders: Tensor) -> tuple[Array, NDArray[np.int64]]:
+    """Gramians ``[N, T, T]`` divided by their traces, and visits ``[N, T, V]``, checked."""
+    check_gram(gram)
+    size = gram.shape[-1]
+    if orders.dtype != torch.int64 or orders.shape[:-1] != gram.shape[:-1]:
+        raise ValueError(
+            "`orders` must be int64 of shape [..., T, V] for a Gramian of shape"
+            f" {tuple(gram.shape)}, found {orders.dtype} {tuple(orders.shape)}."
+        )
+    count = math.prod(gram.shape[:-2])
+    visits = orders.cpu().numpy().reshape(count, size, orders.shape[-1])
+    if visits.size and not 0 <= visits.min() <= visits.max() < size:
+        raise ValueError(f"`orders` must hold task indices from 0 to {size - 1}.")
+    array = to_array(gram, 2)
+    trace = np.einsum("nii->n", array)
+    return array / np.where(trace > 0, trace, 1)[:, None, None], visits
