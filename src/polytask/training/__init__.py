@@ -1,0 +1,40 @@
+"""Training: the step, the trainer around it, what it reports, and checkpoints."""
+
+from polytask.training.checkpoint import Checkpoints, CorruptCheckpointWarning
+from polytask.training.losses import TaskLosses
+from polytask.training.observers import (
+    GradientCosines,
+    JsonLinesLog,
+    Observer,
+    Probe,
+    Progress,
+    TensorBoard,
+)
+from polytask.training.prediction import predict_outputs, validation_losses
+from polytask.training.reports import EpochReport, StepReport, TrainingResult
+from polytask.training.settings import TrainingSettings
+from polytask.training.step import NonFiniteLossError, TrainingStep
+from polytask.training.strategy import Strategy
+from polytask.training.trainer import Trainer
+
+__all__ = [
+    "Checkpoints",
+    "CorruptCheckpointWarning",
+    "EpochReport",
+    "GradientCosines",
+    "JsonLinesLog",
+    "NonFiniteLossError",
+    "Observer",
+    "Probe",
+    "Progress",
+    "StepReport",
+    "Strategy",
+    "TaskLosses",
+    "TensorBoard",
+    "Trainer",
+    "TrainingResult",
+    "TrainingSettings",
+    "TrainingStep",
+    "predict_outputs",
+    "validation_losses",
+]

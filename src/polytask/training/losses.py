@@ -1,0 +1,129 @@
+"""Task losses of a batch: the mean over each task's labelled samples (eq. 2 of the first lecture),
+block by block.
+
+Shape legend: T tasks with labels in the batch, B batch, K tasks of one block, M ensemble members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from polytask.problems.problem import Batch
+from polytask.tasks import Task, TaskTensors
+
+__all__ = ["TaskLosses"]
+
+
+class TaskLosses:
+    """Computes the losses ``[T]`` of the tasks that have labels in a batch.
+
+    A missing label is masked: it changes neither the sum nor the count of its task. Homogeneous
+    tasks are one operation.
+
+    Args:
+        tasks: All tasks of the problem, in order.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = {task.name: task for task in tasks}
+        self._class_weights: dict[tuple[object, ...], Tensor | None] = {}
+
+    def __call__(
+        self, outputs: Mapping[str, Tensor], batch: Batch, counts: Mapping[str, float] | None = None
+    ) -> Tensor:
+        """Losses ``[T]`` in the order of ``batch.tasks``; 0 for a task that other batches of the
+        step have labels of.
+
+        Args:
+            outputs: Of a model, per task.
+            batch: The batch the outputs belong to.
+            counts: Samples per task to divide by, where several batches make one step; None: those
+                of this batch.
+
+        Raises:
+            ValueError: The outputs lack a task, or have the wrong shape.
+        """
+        values: list[Tensor] = []
+        order: list[str] = []
+        for (names, target), mask in zip(batch.targets.blocks, batch.present, strict=True):
+            per_example = self._per_example(names, outputs, target)
+            if mask is not None:
+                per_example = per_example * mask
+            if counts is not None:
+                divisor = torch.tensor(
+                    [counts[name] for name in names], device=target.device
+                ).clamp_min(1)
+                block = per_example.sum(0) / divisor
+            elif mask is not None:
+                block = per_example.sum(0) / mask.sum(0).clamp_min(1)
+            else:
+                block = per_example.mean(0)
+            values.append(block)
+            order.extend(names)
+        losses = values[0] if len(values) == 1 else torch.cat(values)
+        if tuple(order) == batch.tasks:
+            return losses
+        place = {name: i for i, name in enumerate(order)}
+        if any(name not in place for name in batch.tasks):
+            losses = torch.cat([losses, losses.new_zeros(1)])
+        index = torch.tensor(
+            [place.get(name, len(order)) for name in batch.tasks], device=losses.device
+        )
+        return losses.index_select(0, index)
+
+    def _per_example(
+        self, names: tuple[str, ...], outputs: Mapping[str, Tensor], target: Tensor
+    ) -> Tensor:
+        task = self.tasks[names[0]]
+        output, members = _output_block(names, outputs)
+        leading = output.shape[: output.dim() - task.kind.output_dims]
+        expected = ((members,) if members > 1 else ()) + tuple(target.shape[:2])
+        if tuple(leading) != expected or (
+            task.loss is None and _channels(task, output) != task.kind.output_size
+        ):
+            raise ValueError(
+                f"Outputs of task {names[0]!r} have shape {tuple(outputs[names[0]].shape)} for "
+                f"{target.shape[0]} rows;"
+                f" {type(task.kind).__name__} needs {task.kind.output_size} number(s) per row."
+            )
+        if task.loss is not None:
+            per_example = task.loss(output, target)
+        else:
+            per_example = task.kind.loss(output, target, self._weights_of(names, output))
+        return per_example.mean(0) if members > 1 else per_example
+
+    def _weights_of(self, names: tuple[str, ...], output: Tensor) -> Tensor | None:
+        key = (names, output.device, output.dtype)
+        if key not in self._class_weights:
+            rows = [self.tasks[name].class_weights for name in names]
+            if all(row is None for row in rows):
+                self._class_weights[key] = None
+            else:
+                kind = self.tasks[names[0]].kind
+                ones = (1.0,) * max(2, kind.output_size)
+                table = torch.tensor(
+                    [row or ones for row in rows], device=output.device, dtype=output.dtype
+                )
+                self._class_weights[key] = table
+        return self._class_weights[key]
+
+
+def _channels(task: Task, output: Tensor) -> int:
+    return output.shape[-3] if task.kind.output_dims == 3 else output.shape[-1]
+
+
+def _output_block(names: tuple[str, ...], outputs: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+    """The outputs of some tasks stacked as ``[B, K, ...]`` (``[M, B, K, ...]``), and M."""
+    ready = outputs.block(names) if isinstance(outputs, TaskTensors) else None
+    members = outputs.members if isinstance(outputs, TaskTensors) else 1
+    if ready is not None:
+        return ready, members
+    missing = [name for name in names if name not in outputs]
+    if missing:
+        raise ValueError(
+            f"The model gave no output for task {missing[0]!r}; it gave {list(outputs)}."
+        )
+    return torch.stack([outputs[name] for name in names], dim=2 if members > 1 else 1), members
