@@ -1,0 +1,60 @@
+"""Objects that describe themselves: a ``repr`` that evaluates back and a plain record for files and
+reports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["arguments", "describe", "rebuildable_repr"]
+
+
+def arguments(instance: object) -> dict[str, Any]:
+    """The constructor arguments of an object that keeps each under its own name."""
+    signature = inspect.signature(type(instance).__init__)
+    return {
+        name: getattr(instance, name)
+        for name, parameter in signature.parameters.items()
+        if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def rebuildable_repr(instance: object) -> str:
+    """``Name(argument=value, ...)`` with the arguments that differ from their defaults."""
+    defaults = inspect.signature(type(instance).__init__).parameters
+    given = [
+        f"{name}={value!r}"
+        for name, value in arguments(instance).items()
+        if not _equal(value, defaults[name].default)
+    ]
+    return f"{type(instance).__name__}({', '.join(given)})"
+
+
+def describe(value: object) -> Any:
+    """A record of plain values (dict, list, text, numbers) that identifies an object's
+    configuration.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [describe(item) for item in value]
+        return sorted(items, key=repr) if isinstance(value, (set, frozenset)) else items
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        record = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **record}
+    if isinstance(value, type) or inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if hasattr(value, "tolist"):
+        return describe(value.tolist())
+    return {"type": type(value).__name__, **{k: describe(v) for k, v in arguments(value).items()}}
+
+
+def _equal(value: object, default: object) -> bool:
+    if default is inspect.Parameter.empty:
+        return False
+    return value is default or (type(value) is type(default) and bool(value == default))

@@ -1,0 +1,391 @@
+"""How the columns of a table become inputs: fitted on training rows, kept as plain numbers.
+
+Shape legend: N rows, F numeric features, G categorical features.
+
+A row of inputs is one float32 vector ``[F + G]``: first the numeric features, scaled, with NaN for
+a missing cell; then the codes of the categories. Column j with c_j categories has the codes 0 ..
+c_j - 1, and c_j for whatever is missing, unseen or too rare to learn from: rare categories of the
+training rows share that code, so that it has been trained before an unseen category needs it.
+Float32 holds every whole number up to 2^24, far more than ``MAX_CATEGORIES``.
+
+What was fitted is written as JSON. A scikit-learn ``ColumnTransformer`` fits it and is then thrown
+away: it could only be stored as a pickle, which would run code when an untrusted model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polytask.problems.columns import (
+    Column,
+    as_text,
+    check_finite,
+    infer_columns,
+    parse_dates,
+    plain_frame,
+    plain_series,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.compose import ColumnTransformer
+
+__all__ = ["CategoricalFeature", "NumericFeature", "TableInfo"]
+
+#: A column with more categories is hardly one any more; the rarer ones are folded into the code for
+#: unseen ones.
+MAX_CATEGORIES = 4096
+#: Categories with fewer training rows are folded into the code for unseen ones.
+FEWEST_ROWS = 3
+#: A scaled cell is cut here, so that its square still fits into float32.
+LARGEST_SCALED = 1e6
+DATE_PARTS = ("days", "season sine", "season cosine", "weekday", "hour")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericFeature:
+    """One numeric input: ``(value - centre) / scale``.
+
+    Args:
+        name: Of the feature: the column's, with the part behind it for dates.
+        column: Where it comes from.
+        part: Which number of a date it is (one of ``DATE_PARTS``); empty for numeric columns.
+        centre: Median of the training rows (mean where the quartiles coincide).
+        scale: Interquartile range / 1.349, the standard deviation of a Gaussian with those
+            quartiles (the standard deviation itself where the quartiles coincide).
+    """
+
+    name: str
+    column: str
+    part: str = ""
+    centre: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoricalFeature:
+    """One categorical input: the cell's place in ``categories``, or their number if it has none."""
+
+    name: str
+    categories: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableInfo:
+    """Columns, features and fitted numbers of a table; all of it fits into JSON.
+
+    Args:
+        columns: What is known about every column that was considered, used or not.
+        numeric: The first F inputs.
+        categorical: The last G inputs.
+    """
+
+    columns: tuple[Column, ...]
+    numeric: tuple[NumericFeature, ...]
+    categorical: tuple[CategoricalFeature, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        rows: np.ndarray | None = None,
+        columns: Sequence[Column] | None = None,
+        categorical: Collection[str] = (),
+    ) -> TableInfo:
+        """Fit the features of a table.
+
+        Args:
+            frame: The columns that may become inputs (no targets).
+            rows: Row numbers of the training split; None means all rows.
+            columns: What ``infer_columns`` found, if it is known already.
+            categorical: Columns that are categories whatever they look like.
+
+        Raises:
+            ValueError: A numeric column holds infinity; no column can become an input.
+        """
+        plain = plain_frame(frame)
+        known = infer_columns(plain, categorical=categorical) if columns is None else columns
+        train = plain if rows is None else plain.iloc[np.asarray(rows)]
+        numeric: list[NumericFeature] = []
+        categories: list[CategoricalFeature] = []
+        kept: list[Column] = []
+        for column in known:
+            features = _features(column, train[column.name]) if column.used else []
+            if column.used and not features:
+                column = _left_out(column)
+            kept.append(column)
+            numeric += [f for f in features if isinstance(f, NumericFeature)]
+            categories += [f for f in features if isinstance(f, CategoricalFeature)]
+        if not numeric and not categories:
+            reasons = (
+                "; ".join(f"{c.name!r} is {c.note}" for c in kept[:5])
+                or "every column is a target or dropped"
+            )
+            raise ValueError(
+                f"No column of the table can become an input ({reasons}); add columns that vary."
+            )
+        raw = cls(columns=tuple(kept), numeric=tuple(numeric), categorical=tuple(categories))
+        return raw._with_scales(train)
+
+    @property
+    def num_numeric(self) -> int:
+        """Number of numeric features F."""
+        return len(self.numeric)
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Categories of every categorical feature, without the code for unseen and missing ones."""
+        return tuple(len(feature.categories) for feature in self.categorical)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the F + G inputs."""
+        return tuple(f.name for f in self.numeric) + tuple(f.name for f in self.categorical)
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that a table needs for ``transform``."""
+        used = [f.column for f in self.numeric] + [f.name for f in self.categorical]
+        return tuple(dict.fromkeys(used))
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns of categories: a file is to be read with these as they are written."""
+        return tuple(feature.name for feature in self.categorical)
+
+    def schema(self) -> list[dict[str, Any]]:
+        """One record per column: name, type, missing share, number of different values, note."""
+        return schema_rows(self.columns)
+
+    def transform(self, frame: pd.DataFrame) -> Tensor:
+        """Inputs ``[N, F + G]`` of a table with the same columns; other columns are ignored.
+
+        Raises:
+            ValueError: Columns are missing, hold text where numbers or dates are expected, or hold
+                infinity.
+        """
+        import pandas as pd
+
+        names = [str(name) for name in frame.columns]
+        absent = [name for name in self.input_columns if name not in names]
+        if absent:
+            raise ValueError(
+                f"The table lacks the column(s) {_listing(absent)}, which the model needs; add"
+                " them."
+            )
+        plain = {
+            name: plain_series(frame.iloc[:, names.index(name)], name)
+            for name in self.input_columns
+        }
+        cells = self._readable(plain)
+        inputs = np.empty((len(frame), len(self.feature_names)), dtype=np.float32)
+        for i, feature in enumerate(self.numeric):
+            scaled = (
+                _numbers(cells[feature.column], feature.part) - feature.centre
+            ) / feature.scale
+            inputs[:, i] = np.clip(scaled, -LARGEST_SCALED, LARGEST_SCALED)
+        for j, category in enumerate(self.categorical):
+            codes = pd.Index(category.categories, dtype="object").get_indexer(
+                pd.Index(cells[category.name], dtype="object")
+            )
+            inputs[:, self.num_numeric + j] = np.where(codes < 0, len(category.categories), codes)
+        return torch.from_numpy(inputs)
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything as plain values for a JSON file."""
+        return {
+            "columns": [asdict(column) for column in self.columns],
+            "numeric": [asdict(feature) for feature in self.numeric],
+            "categorical": [
+                {"name": f.name, "categories": list(f.categories)} for f in self.categorical
+            ],
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> TableInfo:
+        """The inverse of ``to_record``."""
+        return cls(
+            columns=tuple(Column(**item) for item in record["columns"]),
+            numeric=tuple(NumericFeature(**item) for item in record["numeric"]),
+            categorical=tuple(
+                CategoricalFeature(name=item["name"], categories=tuple(item["categories"]))
+                for item in record["categorical"]
+            ),
+        )
+
+    def feature_table(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The features before scaling and coding, one column per feature, numbered from 0."""
+        import pandas as pd
+
+        plain = {name: plain_series(frame[name], name) for name in self.input_columns}
+        cells = self._readable(plain)
+        columns: list[Any] = [_numbers(cells[f.column], f.part) for f in self.numeric]
+        columns += [cells[f.name] for f in self.categorical]
+        return pd.DataFrame(dict(enumerate(columns)))
+
+    def _with_scales(self, train: pd.DataFrame) -> TableInfo:
+        transformer, scalers = fit_transformer(
+            self.feature_table(train), self.num_numeric, self.categorical
+        )
+        fitted = list(self.numeric)
+        for name, positions in scalers.items():
+            scaler = transformer.named_transformers_[name]
+            centres = scaler.center_ if name == "robust" else scaler.mean_
+            for position, centre, scale in zip(positions, centres, scaler.scale_, strict=True):
+                fitted[position] = replace(
+                    fitted[position], centre=float(centre), scale=float(scale)
+                )
+        return replace(self, numeric=tuple(fitted))
+
+    def _readable(self, plain: dict[str, pd.Series[Any]]) -> dict[str, pd.Series[Any]]:
+        """Numbers as floats, dates as dates, categories as text; all wrong columns in one error."""
+        formats = {column.name: column.date_format for column in self.columns}
+        dates = {feature.column for feature in self.numeric if feature.part}
+        categories = set(self.text_columns)
+        cells, wrong = {}, []
+        for name, series in plain.items():
+            if name in categories:
+                cells[name] = as_text(series)
+                continue
+            cells[name] = _as_dates(series, formats[name]) if name in dates else _as_numbers(series)
+            unread = (cells[name].isna() & series.notna()).to_numpy()
+            if unread.any():
+                row = int(unread.argmax())
+                expected = "dates" if name in dates else "numbers"
+                wrong.append(
+                    f"{name!r} must hold {expected}, found {series.iloc[row]!r} in row {row + 1}"
+                )
+            elif name not in dates:
+                check_finite(name, cells[name].to_numpy())
+        if wrong:
+            raise ValueError(f"The table has the wrong type in column(s): {'; '.join(wrong)}.")
+        return cells
+
+
+def schema_rows(columns: Iterable[Column]) -> list[dict[str, Any]]:
+    """One record per column, as they are shown before training."""
+    return [
+        {
+            "column": c.name,
+            "type": c.type,
+            "missing": round(c.missing, 4),
+            "distinct": c.distinct,
+            "used": c.used,
+            "note": c.note,
+        }
+        for c in columns
+    ]
+
+
+def fit_transformer(
+    table: pd.DataFrame, num_numeric: int, categorical: Sequence[CategoricalFeature]
+) -> tuple[ColumnTransformer, dict[str, list[int]]]:
+    """The fitted transformer of a ``feature_table``, and which features each scaler has.
+
+    Numbers are scaled by median and quartiles, which a few wild cells cannot move; where the
+    quartiles coincide (most cells are equal), by mean and standard deviation. Words become their
+    position among the kept categories, or -1.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.preprocessing import OrdinalEncoder, RobustScaler, StandardScaler
+
+    quartiles = np.nanpercentile(
+        table.iloc[:, :num_numeric].to_numpy(dtype=np.float64), [25, 75], axis=0
+    )
+    spread = (quartiles[1] > quartiles[0]).tolist() if num_numeric else []
+    robust = [i for i, has_spread in enumerate(spread) if has_spread]
+    standard = [i for i, has_spread in enumerate(spread) if not has_spread]
+    words = [num_numeric + j for j in range(len(categorical))]
+    encoder = OrdinalEncoder(
+        categories=[np.array(f.categories, dtype=object) for f in categorical] if words else "auto",
+        handle_unknown="use_encoded_value",
+        unknown_value=-1,
+    )
+    steps = [
+        ("robust", RobustScaler(unit_variance=True), robust),
+        ("standard", StandardScaler(), standard),
+        ("words", encoder, words),
+    ]
+    transformer = ColumnTransformer([step for step in steps if step[2]])
+    transformer.fit(table)
+    scalers = {"robust": robust, "standard": standard}
+    return transformer, {name: positions for name, positions in scalers.items() if positions}
+
+
+def _features(column: Column, train: pd.Series[Any]) -> list[NumericFeature | CategoricalFeature]:
+    """The inputs that a column offers; none if its training rows could teach nothing."""
+    if column.type in ("categorical", "boolean"):
+        counts = as_text(train).value_counts()
+        frequent = counts[counts >= FEWEST_ROWS].index[:MAX_CATEGORIES]
+        always_the_same = len(counts) == 1 and not train.isna().any()
+        if not len(frequent) or always_the_same:
+            return []
+        return [CategoricalFeature(name=column.name, categories=tuple(sorted(frequent)))]
+    if column.type == "numeric":
+        varies = train.nunique() > 1 or (train.nunique() == 1 and bool(train.isna().any()))
+        return [NumericFeature(name=column.name, column=column.name)] if varies else []
+    dates = _as_dates(train, column.date_format)
+    return [
+        NumericFeature(name=f"{column.name}: {part}", column=column.name, part=part)
+        for part in DATE_PARTS
+        if len(set(_numbers(dates.dropna(), part).tolist())) > 1
+    ]
+
+
+def _left_out(column: Column) -> Column:
+    reason = "no category has enough training rows, or all are equal"
+    note = (
+        reason
+        if column.type in ("categorical", "boolean")
+        else "the training rows hold one value only"
+    )
+    return replace(column, type="constant", note=f"left out: {note}")
+
+
+def _numbers(cells: pd.Series[Any], part: str) -> np.ndarray:
+    """Floats ``[N]`` of a numeric column, or of one part of a date column."""
+    if not part:
+        return cells.to_numpy(dtype=np.float64)
+    import pandas as pd
+
+    days = ((cells - pd.Timestamp(0)) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
+    if part == "days":
+        return days
+    if part == "hour":
+        return np.asarray((days % 1) * 24)
+    if part == "weekday":
+        return np.asarray(cells.dt.day_of_week.to_numpy(dtype=np.float64, na_value=np.nan))
+    angle = 2 * np.pi * cells.dt.day_of_year.to_numpy(dtype=np.float64, na_value=np.nan) / 365.25
+    return np.asarray(np.sin(angle) if part == "season sine" else np.cos(angle))
+
+
+def _as_numbers(series: pd.Series[Any]) -> pd.Series[Any]:
+    """Numbers; what cannot be read as one is missing."""
+    import pandas as pd
+    from pandas.api import types
+
+    if types.is_datetime64_any_dtype(series):
+        return pd.Series(np.full(len(series), np.nan))
+    return pd.to_numeric(series, errors="coerce").astype("float64")
+
+
+def _as_dates(series: pd.Series[Any], date_format: str) -> pd.Series[Any]:
+    """Dates; what is none is missing (also numbers: their unit would be a guess)."""
+    import pandas as pd
+    from pandas.api import types
+
+    if types.is_numeric_dtype(series):
+        return pd.Series(np.full(len(series), "NaT", dtype="datetime64[us]"))
+    return parse_dates(series, date_format)
+
+
+def _listing(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
