@@ -25,6 +25,7 @@ __all__ = [
     "parse_dates",
     "plain_frame",
     "plain_series",
+    "shown",
 ]
 
 #: A text column is an identifier if at least this share of its values differs ...
@@ -41,6 +42,7 @@ BOOLEAN_WORDS = (
     {"t", "f"},
     {"on", "off"},
 )
+PLAIN_TYPES = (np.dtype("int64"), np.dtype("float64"), np.dtype("datetime64[us]"))
 ISO_DATE = re.compile(
     r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?( ?(Z|[+-]\d{2}:?\d{2}))?)?"
 )
@@ -102,10 +104,15 @@ def plain_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 def plain_series(series: pd.Series[Any], name: str) -> pd.Series[Any]:
     """One column as int64, float64, datetime64 or text; True and False become text."""
+    if series.dtype in PLAIN_TYPES:
+        return series.reset_index(drop=True)
+    return _made_plain(series.reset_index(drop=True), name)
+
+
+def _made_plain(series: pd.Series[Any], name: str) -> pd.Series[Any]:
     import pandas as pd
     from pandas.api import types
 
-    series = series.reset_index(drop=True)
     kind = types.infer_dtype(series, skipna=True)
     if series.isna().all():
         return pd.Series(np.full(len(series), np.nan), dtype="float64")
@@ -137,6 +144,11 @@ def infer_columns(frame: pd.DataFrame, *, categorical: Collection[str] = ()) -> 
     return tuple(_infer(name, frame[name], name in categorical) for name in map(str, frame.columns))
 
 
+def shown(value: object) -> str:
+    """A cell as a reader of an error knows it: numpy's numbers without their type."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
 def _infer(name: str, series: pd.Series[Any], is_categorical: bool) -> Column:
     from pandas.api import types
 
@@ -159,7 +171,7 @@ def _infer(name: str, series: pd.Series[Any], is_categorical: bool) -> Column:
     if not len(values):
         found = column("constant", "left out: every cell is missing")
     elif distinct == 1 and missing == 0:
-        found = column("constant", f"left out: every cell is {values.iloc[0]!r}")
+        found = column("constant", f"left out: every cell is {shown(values.iloc[0])}")
     elif is_categorical:
         found = column("categorical")
     elif types.is_numeric_dtype(series):
@@ -186,7 +198,7 @@ def _infer_text(column: Callable[..., Column], values: pd.Series[Any], distinct:
         stray = int(numbers.isna().to_numpy().argmax())
         note = (
             "read as text: nearly all cells are numbers,"
-            f" but row {values.index[stray] + 1} holds {values.iloc[stray]!r}"
+            f" but row {values.index[stray] + 1} holds {shown(values.iloc[stray])}"
         )
     if distinct > FEWEST_IDENTIFIERS and distinct >= IDENTIFIER_SHARE * len(values):
         reason = (

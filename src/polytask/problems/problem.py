@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -384,6 +385,7 @@ class Problem:
                     "labels_per_split": {
                         p: getattr(self, p).num_labels(task.name) for p in SPLIT_NAMES
                     },
+                    "positives": _positives(self.train, task),
                 }
                 for task in self.tasks
             ],
@@ -486,7 +488,7 @@ def _encode_classes(name: str, kind: Binary | Multiclass, raw: np.ndarray) -> np
     for value, code in zip(raw.tolist(), codes.tolist(), strict=True):
         missing = (
             value is None
-            or value != value
+            or (isinstance(value, float) and math.isnan(value))
             or (value == IGNORE_INDEX and IGNORE_INDEX not in labels)
         )
         if code == IGNORE_INDEX and not missing:
@@ -536,6 +538,13 @@ def _check_inputs(inputs: Tensor, where: str, *, allow_nan: bool) -> None:
 def _labels(split: AnySplit, task: Task) -> Tensor:
     piece = split.parts[task.name] if isinstance(split, SeparateSplit) else split
     return piece.targets[task.name][piece.labelled(task.name)]
+
+
+def _positives(split: AnySplit, task: Task) -> float | None:
+    """Share of the second label among the labelled rows; None where a task has no such label."""
+    if not isinstance(task.kind, Binary):
+        return None
+    return float(_labels(split, task).double().mean())
 
 
 def _check_labels(task: Task, labels: Mapping[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -61,6 +62,7 @@ class TableSource(Source):
         categorical: Columns of numbers that are codes of categories.
 
     Raises:
+        TypeError: The table is no DataFrame.
         ValueError: A table, column or target that cannot be used; the sentence names it and says
             what to do.
     """
@@ -79,6 +81,11 @@ class TableSource(Source):
         self.drop = tuple(drop)
         self.split = split or SplitPlan()
         self.categorical = tuple(categorical)
+        if not hasattr(frame, "columns"):
+            raise TypeError(
+                f"A table must be a pandas DataFrame, found {type(frame).__name__}; convert it, or"
+                " read a file with read_table."
+            )
         if len(frame) < FEWEST_ROWS:
             raise ValueError(
                 f"The table {name!r} has {len(frame)} rows; at least {FEWEST_ROWS} are needed."
@@ -284,9 +291,10 @@ class TableSource(Source):
             )
         for column in self.target_columns:
             notes += column.coverage_notes(rows)
-        return notes + self._twins()
+        return [*notes, *self._twins]
 
-    def _twins(self) -> list[str]:
+    @functools.cached_property
+    def _twins(self) -> tuple[str, ...]:
         """Notes about targets that equal each other, or an input."""
         notes: list[str] = []
         first: dict[bytes, str] = {}
@@ -300,7 +308,7 @@ class TableSource(Source):
             if twin is not None:
                 says = f"column {column.name} says the same as target {twin} in every row"
                 notes += [f"{says}; drop it unless it is known beforehand"]
-        return notes
+        return tuple(notes)
 
 
 class TablesSource(Source):
@@ -421,7 +429,10 @@ def _pattern(series: pd.Series[Any]) -> bytes:
     import pandas as pd
 
     codes, values = pd.factorize(series)
-    record = [codes.astype(np.int64).tobytes()]
-    if len(values) > len(codes) / 2:
-        record += [str(value).encode("utf-8", "backslashreplace") for value in values]
-    return hashlib.sha256(b"\0".join(record)).digest()
+    if len(values) <= len(codes) / 2:
+        record = codes.astype(np.int64).tobytes()
+    elif series.dtype == object:
+        record = json.dumps([codes.tolist(), list(values)]).encode()
+    else:
+        record = series.to_numpy(dtype=np.float64).tobytes()
+    return hashlib.sha256(record).digest()

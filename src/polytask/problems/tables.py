@@ -30,6 +30,7 @@ from polytask.problems.columns import (
     parse_dates,
     plain_frame,
     plain_series,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class TableInfo:
         """
         plain = plain_frame(frame)
         known = infer_columns(plain, categorical=categorical) if columns is None else columns
-        train = plain if rows is None else plain.iloc[np.asarray(rows)]
+        train = plain if rows is None else plain.iloc[np.asarray(rows)].reset_index(drop=True)
         numeric: list[NumericFeature] = []
         categories: list[CategoricalFeature] = []
         kept: list[Column] = []
@@ -254,14 +255,17 @@ class TableInfo:
             if name in categories:
                 cells[name] = as_text(series)
                 continue
+            if series.dtype.kind in "if" and name not in dates:
+                cells[name] = series
+                check_finite(name, series.to_numpy())
+                continue
             cells[name] = _as_dates(series, formats[name]) if name in dates else _as_numbers(series)
             unread = (cells[name].isna() & series.notna()).to_numpy()
             if unread.any():
                 row = int(unread.argmax())
                 expected = "dates" if name in dates else "numbers"
-                wrong.append(
-                    f"{name!r} must hold {expected}, found {series.iloc[row]!r} in row {row + 1}"
-                )
+                found = f"{shown(series.iloc[row])} in row {row + 1}"
+                wrong.append(f"{name!r} must hold {expected}, found {found}")
             elif name not in dates:
                 check_finite(name, cells[name].to_numpy())
         if wrong:
@@ -296,10 +300,8 @@ def fit_transformer(
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OrdinalEncoder, RobustScaler, StandardScaler
 
-    quartiles = np.nanpercentile(
-        table.iloc[:, :num_numeric].to_numpy(dtype=np.float64), [25, 75], axis=0
-    )
-    spread = (quartiles[1] > quartiles[0]).tolist() if num_numeric else []
+    numbers = table.iloc[:, :num_numeric]
+    spread = (numbers.quantile(0.75) > numbers.quantile(0.25)).tolist()
     robust = [i for i, has_spread in enumerate(spread) if has_spread]
     standard = [i for i, has_spread in enumerate(spread) if not has_spread]
     words = [num_numeric + j for j in range(len(categorical))]

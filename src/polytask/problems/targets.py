@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polytask.problems.columns import shown
 from polytask.problems.problem import SPLIT_NAMES
 from polytask.problems.splitting import quantile_bins
 from polytask.tasks import Binary, Kind, Multiclass, Regression, Task
@@ -181,7 +182,7 @@ def read_target(target: Target, series: pd.Series[Any]) -> TargetColumn:
         )
     if present.nunique() == 1:
         raise ValueError(
-            f"Target {name!r} is {present.iloc[0]!r} in every row that has a label: nothing to"
+            f"Target {name!r} is {shown(present.iloc[0])} in every row that has a label: nothing to"
             " learn, choose another column."
         )
     if len(present) < FEWEST_LABELS:
@@ -302,7 +303,7 @@ def _numbers(name: str, series: pd.Series[Any]) -> np.ndarray:
     if text.any():
         row = int(text.argmax())
         raise ValueError(
-            f"Regression target {name!r} must hold numbers, found {series.iloc[row]!r} in row"
+            f"Regression target {name!r} must hold numbers, found {shown(series.iloc[row])} in row"
             f" {row + 1};"
             f" correct the cell, leave it empty, or say {name}:multiclass."
         )
