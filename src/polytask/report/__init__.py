@@ -1,0 +1,38 @@
+"""The report: one self-contained HTML file that says whether learning the tasks together helped.
+
+``write_report`` takes a ``Comparison``; ``ReportData`` holds all that it shows as plain values.
+"""
+
+from __future__ import annotations
+
+from polytask.report.data import (
+    CandidateRow,
+    ColumnRow,
+    Curve,
+    Estimate,
+    Failure,
+    Gain,
+    GradientCosines,
+    ReportData,
+    SeedScore,
+    TaskRow,
+    WeightHistory,
+)
+from polytask.report.render import leaderboard_html, report_html, write_report
+
+__all__ = [
+    "CandidateRow",
+    "ColumnRow",
+    "Curve",
+    "Estimate",
+    "Failure",
+    "Gain",
+    "GradientCosines",
+    "ReportData",
+    "SeedScore",
+    "TaskRow",
+    "WeightHistory",
+    "leaderboard_html",
+    "report_html",
+    "write_report",
+]
