@@ -15,7 +15,7 @@ import pytest
 SCRIPT = """
 import hashlib, sys, time
 import torch
-from polytask.balancers import UncertaintyWeighting
+from polytask.balancers import PCGrad
 from polytask.training import Checkpoints, Observer, Trainer, TrainingSettings
 from tests.training.problems_for_tests import mixed_problem, small_model
 
@@ -33,7 +33,7 @@ class Slow(Observer):
         time.sleep(delay)
 
 
-parts = {"balancer": UncertaintyWeighting(), "settings": settings, "checkpoints": checkpoints}
+parts = {"balancer": PCGrad(), "settings": settings, "checkpoints": checkpoints}
 Trainer(problem, model, observers=(Slow(),), **parts).fit(resume=True)
 digest = hashlib.sha256()
 for parameter in model.parameters():

@@ -11,7 +11,7 @@ import torch
 from tests.training.problems_for_tests import mixed_problem, small_model
 
 from polytask.architectures import HardSharing
-from polytask.balancers import Equal, UncertaintyWeighting
+from polytask.balancers import Equal, PCGrad, UncertaintyWeighting
 from polytask.encoders import MLP
 from polytask.problems import Problem
 from polytask.samplers import ProportionalSampler
@@ -55,7 +55,7 @@ def test_learns_and_reports_every_epoch() -> None:
     assert scores.task("linear").score(output, scores.test.targets["linear"])["r2"] > 0.8
 
 
-@pytest.mark.parametrize("balancer", [Equal, UncertaintyWeighting])
+@pytest.mark.parametrize("balancer", [Equal, UncertaintyWeighting, PCGrad])
 def test_same_seed_same_bits_other_seed_other_bits(balancer: type) -> None:
     first, _ = train(balancer=balancer())
     second, _ = train(balancer=balancer())
@@ -78,7 +78,7 @@ class StopAt(Observer):
             raise StopAt.Killed
 
 
-@pytest.mark.parametrize("balancer", [Equal, UncertaintyWeighting])
+@pytest.mark.parametrize("balancer", [Equal, UncertaintyWeighting, PCGrad])
 @pytest.mark.parametrize("step", [1, 7, 18])
 def test_resume_equals_an_uninterrupted_run(tmp_path: Path, balancer: type, step: int) -> None:
     problem = mixed_problem(missing=0.3)
@@ -170,7 +170,7 @@ def test_time_limit_and_interrupt_keep_a_usable_model() -> None:
     assert torch.isfinite(weights_of(model)).all()
 
 
-@pytest.mark.parametrize("balancer", [Equal, UncertaintyWeighting])
+@pytest.mark.parametrize("balancer", [Equal, UncertaintyWeighting, PCGrad])
 def test_accumulated_batches_equal_one_large_batch(balancer: type) -> None:
     problem = mixed_problem(missing=0.4)
     rows = torch.arange(48)
