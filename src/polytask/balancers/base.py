@@ -53,9 +53,9 @@ __all__ = [
 ]
 
 Scope = Literal["trunk", "last", "features"]
-#: Given a fraction, the losses ``[T]`` of that part of the step's batch, from a forward pass of its
-#: own.
-Subset = Callable[[float], Tensor]
+#: Given a fraction, the losses ``[T]`` of that part of the step's batch from a forward pass of its
+#: own, alone or with the features that the heads start from (which saves time).
+Subset = Callable[[float], Tensor | tuple[Tensor, Tensor]]
 
 
 class Balancer(nn.Module, ABC):
@@ -82,8 +82,8 @@ class Balancer(nn.Module, ABC):
     #: losses: batches that accumulate can then be back-propagated one by one (otherwise their
     #: graphs are kept until the weights are known).
     affine: ClassVar[bool] = False
-    #: Most backward passes through the trunk in one step with T tasks at scope "trunk": "1", "T" or
-    #: "T + 1".
+    #: Most backward passes through the trunk in one step with T tasks at scope "trunk": "1", "T",
+    #: "T + 1" or (with two batches for the weights) "2 T + 1".
     cost: ClassVar[str] = "1"
     #: What the method promises, checked by ``polytask.checks``.
     non_conflicting: ClassVar[bool] = False
@@ -93,6 +93,8 @@ class Balancer(nn.Module, ABC):
     permutation_equivariant: ClassVar[bool] = True
     #: Property checks that the class is excused from: check name to reason.
     exceptions: ClassVar[dict[str, str]] = {}
+    #: Numbers of tasks that ``example`` can be set up for, smallest first.
+    example_counts: ClassVar[tuple[int, ...]] = (1, 2, 3, 9)
     #: Buffers whose shape is known only after the first step; a checkpoint may bring them earlier.
     late_buffers: ClassVar[tuple[str, ...]] = ()
 
@@ -170,8 +172,7 @@ class Balancer(nn.Module, ABC):
                 do not depend
                 on it; step and update the scaler as usual.
             subset: Needed by ``samples < 1``: called with the fraction, returns the losses ``[T]``
-                of that part of
-                the batch.
+                of that part of the batch, or the losses and their features.
 
         Returns:
             Weights ``[T]``, detached.
@@ -357,24 +358,25 @@ class _GradientBalancer(Balancer):
         if self.every > 1:
             self.last_weights[positions] = weights.to(self.last_weights.dtype)
 
-    def _source(self, losses: Tensor, subset: Subset | None) -> Tensor:
-        """The losses whose task gradients are looked at: the batch's own, or those of a part of
-        it.
-        """
+    def _source(
+        self, losses: Tensor, features: Tensor | None, subset: Subset | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Losses and features whose task gradients are looked at: the batch's own, or a part's."""
         if self.samples == 1 or self.scope == "features":
-            return losses
+            return losses, features
         if subset is None:
             raise ValueError(
                 f"{type(self).__name__} with samples={self.samples} needs `subset`, a function that"
                 " returns the losses of that fraction of the batch, found None."
             )
-        part = subset(self.samples)
+        found = subset(self.samples)
+        part, features = found if isinstance(found, tuple) else (found, None)
         if part.shape != losses.shape:
             raise ValueError(
                 f"`subset` must return losses of shape {tuple(losses.shape)},"
                 f" found {tuple(part.shape)}."
             )
-        return part
+        return part, features
 
     def _plain(self, losses: Tensor, scale: float | Tensor) -> Tensor:
         """Ordinary training of the only task."""
@@ -444,13 +446,13 @@ class GramBalancer(_GradientBalancer):
         variables = self._variables(shared, features)
         if self.num_tasks == 1:
             return self._plain(losses, scale)
+        if self.batches_per_step > 1:
+            return self._backward_batches(losses, variables, positions, scale, subset)
         rows: gradients.TaskGradients | None = None
         weights = self._reusable(positions)
         if weights is None:
-            source = self._source(losses, subset)
-            gram, rows = self._gramian(
-                source, variables, features if source is losses else None, scale
-            )
+            source, known = self._source(losses, features, subset)
+            gram, rows = self._gramian(source, variables, known, scale)
             weights = self.solve(gram, losses.detach(), positions)
             self._remember(weights, positions)
         weights = weights.to(losses.dtype)
@@ -471,7 +473,10 @@ class GramBalancer(_GradientBalancer):
             losses: ``[T]``, detached.
             tasks: Positions ``[T]`` of these tasks among all, for methods with state per task.
         """
-        kept = (gram.diagonal() > 0).nonzero().squeeze(-1)
+        return self._solve_kept(gram, losses, tasks, gram.diagonal() > 0)
+
+    def _solve_kept(self, gram: Tensor, losses: Tensor, tasks: Tensor, is_kept: Tensor) -> Tensor:
+        kept = is_kept.nonzero().squeeze(-1)
         count = len(losses)
         if len(kept) == 0:
             return losses.new_full((count,), 1 / count)
@@ -479,6 +484,33 @@ class GramBalancer(_GradientBalancer):
             return self.step_weights(gram, losses, tasks)
         inner = self.step_weights(gram[kept][:, kept], losses[kept], tasks[kept])
         return inner.mean().expand(count).index_copy(0, kept, inner)
+
+    def _backward_batches(
+        self,
+        losses: Tensor,
+        variables: list[Tensor],
+        positions: Tensor,
+        scale: float | Tensor,
+        subset: Subset | None,
+    ) -> Tensor:
+        """Several batches: ``J_1 J_2^T`` for the weights, the last one for the update."""
+        weights = self._reusable(positions)
+        if weights is None:
+            source = gradients.batch_roots(self._source(losses, None, subset)[0])
+            first, second = (
+                gradients.jacobian_rows(gradients.scaled(seeds, scale), variables, workspace=space)
+                for seeds, space in zip(source[:2], (self._workspace, None), strict=True)
+            )
+            is_kept = (first != 0).any(-1) & (second != 0).any(-1)
+            gram = first @ second.mT / float(scale) ** 2
+            weights = self._solve_kept(gram, losses[-1].detach(), positions, is_kept)
+            self._remember(weights, positions)
+        weights = weights.to(losses.dtype)
+        plain = torch.full_like(weights, 1 / len(weights))
+        trunk = self._trunk(losses, variables, None)
+        last = gradients.scaled(gradients.batch_roots(losses)[-1], scale)
+        gradients.seeded_backward(last, weights, plain, trunk=trunk)
+        return weights.detach()
 
     def step_weights(self, gram: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
         """Weights of a training step; methods with state per task replace it and pick their rows by
@@ -501,7 +533,7 @@ class GramBalancer(_GradientBalancer):
             return gradients.feature_gramian(
                 source, variables[0], memory=self.memory, fraction=self.samples
             ), None
-        seeds = gradients.trunk_seeds(source, features, scale)
+        seeds = gradients.trunk_seeds(source, features, variables, scale)
         rows = gradients.TaskGradients(
             seeds, variables, memory=self.memory, workspace=self._workspace
         )
@@ -545,7 +577,7 @@ class JacobianBalancer(_GradientBalancer):
         direction: Tensor | None = None
         weights = self._reusable(positions)
         if weights is None:
-            source = self._source(losses, subset)
+            source, _ = self._source(losses, features, subset)
             jacobian = gradients.jacobian(source, variables, workspace=self._workspace, scale=scale)
             if isinstance(scale, Tensor) or scale != 1:
                 jacobian = jacobian / scale
@@ -558,11 +590,13 @@ class JacobianBalancer(_GradientBalancer):
             trunk = self._trunk(losses, variables, features)
             self._apply_weights(losses, weights, trunk, scale)
             return weights.detach()
+        used = gradients.used_variables(losses, variables)
         pieces = gradients.split_like(direction * scale, variables)
         gradients.backward_heads(
             losses, head_weights, shared=variables, scale=scale, retain_graph=True
         )
-        gradients.accumulate(variables, pieces)
+        kept = [piece if is_used else None for piece, is_used in zip(pieces, used, strict=True)]
+        gradients.accumulate(variables, kept)
         return weights.detach()
 
     @property

@@ -85,7 +85,8 @@ class DBMTL(JacobianBalancer):
         past = (self.beta / self.looks[tasks] ** self.sigma).to(jacobian.dtype).unsqueeze(-1)
         smoothed = self.smoothed[tasks] = fresh + past * (self.smoothed[tasks] - fresh)
         lengths = smoothed.norm(dim=-1)
-        return (lengths.max() / (lengths + 1e-8)) @ smoothed
+        direction: Tensor = (lengths.max() / (lengths + 1e-8)) @ smoothed
+        return direction
 
     def _create_state(self, num_tasks: int, kinds: Sequence[Kind] | None) -> None:
         del kinds

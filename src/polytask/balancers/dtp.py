@@ -83,7 +83,7 @@ class DynamicTaskPrioritization(LossBalancer):
 
 
 
-        https://openaccess.thecvf.com/content_ECCV_2018/html/Michelle_Guo_Focus_on_the_ECCV_2018_paper.html, eq. (1)-(5).
+        https://doi.org/10.1007/978-3-030-01270-0_17, eq. (1)-(5).
     """
 
     affine: ClassVar[bool] = True
@@ -150,8 +150,8 @@ class DynamicTaskPrioritization(LossBalancer):
 class FocalLoss:
     """Cross-entropy that discounts easy examples, ``-(1 - p)^g log p`` with p of the true class.
 
-    Give it to a task: ``Task("rare", Binary(), loss=FocalLoss(gamma=2))``. Outputs ``[..., 1]`` are the
-    log-odds of class 1, outputs ``[..., C]`` the logits of C classes.
+    Give it to a task: ``Task("rare", Binary(), loss=FocalLoss(gamma=2))``. Outputs ``[..., 1]`` are
+    the log-odds of class 1, outputs ``[..., C]`` the logits of C classes.
 
     Args:
         gamma: g >= 0; 2, section 4.1 of Lin et al. (0 is the cross-entropy).

@@ -50,7 +50,6 @@ class FAMO(LossBalancer):
     """
 
     revisits_losses: ClassVar[bool] = True
-    scale_invariant: ClassVar[bool] = True
 
     logits: Tensor
     lower: Tensor
@@ -68,7 +67,7 @@ class FAMO(LossBalancer):
         super().__init__(heads=heads)
         if not learning_rate > 0:
             raise ValueError(f"`learning_rate` must be > 0, found {learning_rate}.")
-        if decay < 0:
+        if not decay >= 0:
             raise ValueError(f"`decay` must be >= 0, found {decay}.")
         self.learning_rate = learning_rate
         self.decay = decay

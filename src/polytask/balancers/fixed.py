@@ -39,6 +39,8 @@ class FixedWeights(LossBalancer):
     """
 
     affine: ClassVar[bool] = True
+    scale_invariant: ClassVar[bool] = True
+    example_counts: ClassVar[tuple[int, ...]] = (3,)
 
     def __init__(self, *, values: Sequence[float], heads: HeadRule = "weighted") -> None:
         super().__init__(heads=heads)

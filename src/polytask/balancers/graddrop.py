@@ -93,7 +93,9 @@ class GradDrop(JacobianBalancer):
         del losses
         if noise is None:
             noise = self._draw(jacobian[..., 0, :])
-        return drop_signs(jacobian, sign_purity(jacobian), noise, self._leaks(jacobian, tasks))
+        return drop_signs(
+            jacobian, sign_purity(jacobian), noise, self._leaks(jacobian, tasks, axis=-2)
+        )
 
     def step_direction(self, jacobian: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
         """Direction of a training step in which ``tasks`` take part."""
@@ -114,16 +116,17 @@ class GradDrop(JacobianBalancer):
         purity = sign_purity(signed)
         positive, negative = purity > noise, purity < noise
         mask = torch.where(signed > 0, positive, negative & (signed < 0)).to(gradients)
-        share = self._leaks(gradients, None)[:, None]
+        share = self._leaks(gradients, None, axis=0)[:, None]
         return (gradients * (share + (1 - share) * mask).unsqueeze(1)).sum(dim=0)
 
     def _draw(self, like: Tensor) -> Tensor:
-        noise = torch.rand(like.shape, generator=self.draws.generator, dtype=like.dtype)
-        return noise.to(like.device)
+        # Drawn in one precision, so that all precisions drop the same coordinates.
+        noise = torch.rand(like.shape, generator=self.draws.generator, dtype=torch.float64)
+        return noise.to(like)
 
-    def _leaks(self, gradients: Tensor, tasks: Tensor | None) -> Tensor:
-        """``[T]`` leaks of the present tasks."""
-        count = gradients.shape[0 if gradients.dim() == 3 else -2]
+    def _leaks(self, gradients: Tensor, tasks: Tensor | None, *, axis: int) -> Tensor:
+        """``[T]`` leaks of the present tasks; T is the size of ``axis``."""
+        count = gradients.shape[axis]
         leak = torch.as_tensor(self.leak, dtype=gradients.dtype, device=gradients.device)
         if leak.dim() == 0:
             return leak.expand(count)

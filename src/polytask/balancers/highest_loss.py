@@ -34,45 +34,8 @@ class HighestLoss(LossBalancer):
         C. Cortes, M. Mohri, J. Gonzalvo, D. Storcheus, Agnostic Learning with Multiple
         Objectives, NeurIPS 2020,
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-        https://proceedings.neurips.cc/paper/2020/hash/ebea2325dc670423afe9a1f4d9d1aef5-Abstract.html, the maximum over the whole simplex.
+        https://proceedings.neurips.cc/paper/2020/hash/ebea2325dc670423afe9a1f4d9d1aef5-Abstract.html
+        (the maximum over the whole simplex).
     """
 
     scale_invariant: ClassVar[bool] = True

@@ -50,6 +50,7 @@ class Krum(GramBalancer):
     """
 
     scale_invariant: ClassVar[bool] = True
+    example_counts: ClassVar[tuple[int, ...]] = (9,)
 
     def __init__(
         self,

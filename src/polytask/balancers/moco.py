@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polytask.balancers.base import HeadRule, JacobianBalancer, Scope
-from polytask.balancers.rows import state_rows
+from polytask.balancers.rows import simplex_share, state_rows
 from polytask.solvers import project_simplex
 from polytask.tasks import Kind
 
@@ -113,9 +113,7 @@ class MoCo(JacobianBalancer):
         own = self.tracked[rows]
         own = own + (self.beta * rate).to(own.dtype) * (jacobian - own)
         self.tracked[rows] = own
-        start = self.simplex_weights[rows]
-        share = start.sum()
-        weights = start / share
+        weights, share = simplex_share(self.simplex_weights[rows])
         slope = (own @ own.mT).double() @ weights + self.rho * weights
         weights = project_simplex(weights - self.gamma * rate * slope)
         self.simplex_weights[rows] = weights * share

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope, Subset
-from polytask.balancers.double_sampling import backward_three, check_scope
-from polytask.balancers.rows import state_rows
+from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.double_sampling import check_scope
+from polytask.balancers.rows import simplex_share, state_rows
 from polytask.solvers import project_simplex
 from polytask.tasks import Kind
 
@@ -40,7 +40,7 @@ class MoDo(GramBalancer):
     gradient. A batch of Gramians starts every problem from the present ``w`` and leaves it as it
     is.
 
-    Cost: 2 T backward passes for the weights and one for the update, 2 T P memory. Needs: product of
+    Cost: 2 T backward passes for the weights, one for the update, 2 T P memory. Needs: product of
     the gradients of two batches.
 
     Example:
@@ -95,10 +95,7 @@ class MoDo(GramBalancer):
         """
         del losses
         rows = state_rows(self, gram.shape[-1], tasks)
-        start = self.simplex_weights[rows]
-        # Absent tasks keep their share of the simplex.
-        share = start.sum()
-        inner = start / share
+        inner, share = simplex_share(self.simplex_weights[rows])
         slope = (gram.double() @ inner.unsqueeze(-1)).squeeze(-1) + self.rho * inner
         weights = project_simplex(inner - self.gamma * slope)
         if gram.dim() == 2:
@@ -108,17 +105,3 @@ class MoDo(GramBalancer):
     def step_weights(self, gram: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
         """Weights of a training step in which ``tasks`` take part."""
         return self.weights(gram, losses, tasks=tasks)
-
-    def backward(
-        self,
-        losses: Tensor,
-        *,
-        shared: Iterable[Tensor] | None = None,
-        features: Tensor | None = None,
-        tasks: Sequence[int] | None = None,
-        scale: float | Tensor = 1.0,
-        subset: Subset | None = None,
-    ) -> Tensor:
-        """Weights from two batches, gradients from a third; see ``Balancer.backward``."""
-        del features
-        return backward_three(self, losses, shared=shared, tasks=tasks, scale=scale, subset=subset)

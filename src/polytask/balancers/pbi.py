@@ -71,12 +71,14 @@ class BoundaryIntersection(LossBalancer):
         away = rest.norm(dim=-1, keepdim=True)
         unit = torch.where(away > 0, rest / away, 0.0)
         inner = unit - sign * (unit * ray).sum(-1, keepdim=True) * ray
-        return (sign * ray + self.theta * inner).to(losses.dtype)
+        weights: Tensor = sign * ray + self.theta * inner
+        return weights.to(losses.dtype)
 
     def total(self, losses: Tensor) -> Tensor:
         """The penalised distance ``[...]`` of losses ``[..., T]``."""
         _, along, rest = self._distances(losses, None)
-        return along.abs().squeeze(-1) + self.theta * rest.norm(dim=-1)
+        total: Tensor = along.abs().squeeze(-1) + self.theta * rest.norm(dim=-1)
+        return total
 
     def _distances(self, losses: Tensor, tasks: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         rows = slice(None) if tasks is None else tasks

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polytask.balancers.base import Balancer
 
-__all__ = ["check_preference", "preference_of", "state_rows"]
+__all__ = ["check_preference", "preference_of", "simplex_share", "state_rows"]
 
 
 def state_rows(balancer: Balancer, count: int, tasks: Tensor | None) -> Tensor:
@@ -24,6 +24,17 @@ def state_rows(balancer: Balancer, count: int, tasks: Tensor | None) -> Tensor:
             " pass `tasks`, their positions."
         )
     return torch.arange(count)
+
+
+def simplex_share(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The present tasks' weights on a simplex of their own, and their share of the whole one.
+
+    Absent tasks keep their weights, so the share is what the present ones may divide; if it is
+    nothing, they start from equal weights.
+    """
+    share = weights.sum()
+    equal = torch.full_like(weights, 1 / len(weights))
+    return torch.where(share > 0, weights / torch.where(share > 0, share, 1), equal), share
 
 
 def check_preference(preference: Sequence[float] | None) -> tuple[float, ...] | None:

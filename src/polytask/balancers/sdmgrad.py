@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope, Subset
-from polytask.balancers.double_sampling import backward_three, check_scope
-from polytask.balancers.rows import state_rows
+from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.double_sampling import check_scope
+from polytask.balancers.rows import simplex_share, state_rows
 from polytask.solvers import descend_simplex
 from polytask.tasks import Kind
 
@@ -47,7 +47,7 @@ class SDMGrad(GramBalancer):
     with a Gramian of one batch, ``weights`` works as their code does. A batch of Gramians starts
     every problem from the present ``w`` and leaves it as it is.
 
-    Cost: 2 T backward passes for the weights and one for the update, 2 T P memory. Needs: product of
+    Cost: 2 T backward passes for the weights, one for the update, 2 T P memory. Needs: product of
     the gradients of two batches.
 
     Example:
@@ -106,34 +106,19 @@ class SDMGrad(GramBalancer):
         lengths = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt().mean(dim=-1)
         scale = torch.where(lengths > 0, lengths, torch.ones_like(lengths))[..., None, None]
         normalised = gram.double() / scale.double() ** 2
-        start = self.simplex_weights[rows]
+        start, share = simplex_share(self.simplex_weights[rows])
         inner = descend_simplex(
             normalised,
-            (start / start.sum()).expand(gram.shape[:-1]),
+            start.expand(gram.shape[:-1]),
             steps=self.iterations,
             step_size=self.step_size,
             momentum=_MOMENTUM,
             pull=self.lam * normalised.mean(dim=-1),
         )
         if gram.dim() == 2:
-            # Tasks that are absent keep their share.
-            self.simplex_weights[rows] = inner * start.sum()
+            self.simplex_weights[rows] = inner * share
         return ((inner + self.lam / gram.shape[-1]) / (1 + self.lam)).to(gram.dtype)
 
     def step_weights(self, gram: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
         """Weights of a training step in which ``tasks`` take part."""
         return self.weights(gram, losses, tasks=tasks)
-
-    def backward(
-        self,
-        losses: Tensor,
-        *,
-        shared: Iterable[Tensor] | None = None,
-        features: Tensor | None = None,
-        tasks: Sequence[int] | None = None,
-        scale: float | Tensor = 1.0,
-        subset: Subset | None = None,
-    ) -> Tensor:
-        """Weights from two batches, gradients from a third; see ``Balancer.backward``."""
-        del features
-        return backward_three(self, losses, shared=shared, tasks=tasks, scale=scale, subset=subset)

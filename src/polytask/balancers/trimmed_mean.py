@@ -45,6 +45,7 @@ class TrimmedMean(JacobianBalancer):
     """
 
     scale_invariant: ClassVar[bool] = True
+    example_counts: ClassVar[tuple[int, ...]] = (9,)
 
     def __init__(
         self,

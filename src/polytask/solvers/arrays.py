@@ -89,7 +89,7 @@ def to_tensor(array: Array, like: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def accepted(precision: float) -> float:
     """The residual at which a solver has done what the precision of its input allows."""
-    return max(1e-8, 64 * precision)
+    return max(1e-8, 256 * precision)
 
 
 def rounding(tensor: Tensor) -> float:

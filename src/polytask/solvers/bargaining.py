@@ -20,6 +20,7 @@ from polytask.solvers.arrays import (
     unit_gram,
 )
 from polytask.solvers.min_norm import min_norm_arrays
+from polytask.solvers.nonnegative import solve_positive
 
 __all__ = ["bargain"]
 
@@ -76,11 +77,18 @@ def bargain(gram: Tensor, *, power: float = 1.0) -> Solution:
     alive &= norms > 0
     relative = np.where(alive, np.where(alive, norms, 1) ** ((power - 1) / (power + 1)), 1)
     # D G D with D = units: cosines times the square roots of its diagonal, up to one common factor.
-    solution, iterations, residual = _newton(cosines, relative, power)
+    precision = rounding(gram)
+    solution, residual = np.empty_like(units), np.empty(len(array))
+    iterations = 0
+    for problem, own in enumerate(cosines):
+        solution[problem], steps, residual[problem] = _newton(
+            own, relative[problem], power, precision
+        )
+        iterations = max(iterations, steps)
     weights = solution * units
-    failed = ~(residual <= _TOLERANCE) | _cancels(array, weights, rounding(gram))
+    failed = ~(residual <= _TOLERANCE) | _cancels(array, weights, precision)
     if failed.any():
-        weights[failed] = _fallback(array[failed], units[failed], alive[failed], rounding(gram))
+        weights[failed] = _fallback(array[failed], units[failed], alive[failed], precision)
     _fill_zero_rows(weights, alive)
     report = SolverReport(
         not failed.any(),
@@ -91,77 +99,88 @@ def bargain(gram: Tensor, *, power: float = 1.0) -> Solution:
     return Solution(to_tensor(weights, gram, tuple(gram.shape[:-1])), report)
 
 
-def _newton(cosines: Array, sizes: Array, power: float) -> tuple[Array, int, Array]:
-    """Solve ``sum_j R_ij z_i z_j x_j = z_i^2 x_i^(-p)`` for ``x`` ``[N, T]``, with sizes ``z``.
+def _newton(
+    cosines: Array, sizes: Array, power: float, precision: float
+) -> tuple[Array, int, float]:
+    """Solve ``sum_j R_ij z_i z_j x_j = z_i^2 x_i^(-p)`` for ``x`` ``[T]``, with sizes ``z``.
 
     Written for ``y = z x``: ``R y = z (y / z)^(-p)``, whose Jacobian ``R + diag`` has a diagonal
     near one.
     """
     target = sizes ** (1 + power)
-    solution = _start(cosines, sizes, target, power)
-    best, best_residual = solution, np.full(len(cosines), np.inf)
-    diagonal = np.arange(sizes.shape[1])
-    stalled = iteration = 0
+    solution = best = _start(cosines, sizes, power)
+    product = cosines @ solution
+    best_residual, stalled, iteration = np.inf, 0, 0
+    diagonal = np.arange(len(sizes))
     while iteration < _LIMIT:
         iteration += 1
-        pull: Array = target * solution**-power
-        slope: Array = (cosines @ solution[..., None])[..., 0] - pull
-        residual = np.abs(slope / pull).max(axis=-1)
-        stalled = 0 if (residual < 0.5 * best_residual).any() else stalled + 1
-        best = np.where((residual < best_residual)[:, None], solution, best)
-        best_residual = np.minimum(residual, best_residual)
+        pull = target * solution**-power
+        slope = product - pull
+        residual = float(np.abs(slope / pull).max())
+        stalled = 0 if residual < 0.5 * best_residual else stalled + 1
+        if residual < best_residual:
+            best, best_residual = solution, residual
         # Close to the solution every step doubles the digits: two that do not have met the rounding
         # error. Far from it weights may have to double many times before the residual moves.
-        if (residual <= 1e-13).all() or ((best_residual <= _TOLERANCE).all() and stalled >= 2):
+        if residual <= 1e-13 or (best_residual <= _TOLERANCE and stalled >= 2):
             break
-        if (solution / sizes).max() > 1e9:
+        if float(solution @ product) <= 64 * precision * float(solution.sum()) ** 2:
+            # Nothing but rounding is left of the combination: there is no solution.
             break
         hessian = cosines.copy()
-        hessian[:, diagonal, diagonal] += power * pull / solution
-        try:
-            step = -np.linalg.solve(hessian, slope[..., None])[..., 0].astype(np.float64)
-        except np.linalg.LinAlgError:
-            break
-        solution = _advance(cosines, target, power, solution, step, slope)
+        hessian[diagonal, diagonal] += power * pull / solution
+        step = -solve_positive(hessian, slope)
+        solution, product = _advance(cosines, target, power, solution, product, step, slope)
     return best / sizes, iteration, best_residual
 
 
-def _start(cosines: Array, sizes: Array, target: Array, power: float) -> Array:
+def _start(cosines: Array, sizes: Array, power: float) -> Array:
     """The multiple of the solution for orthogonal gradients that minimises the potential."""
-    curvature = np.einsum("ni,nij,nj->n", sizes, cosines, sizes)
-    pull = (target * sizes ** (1 - power)).sum(axis=-1)
-    ratio = pull / np.maximum(curvature, 1e-3 * pull)
-    start: Array = sizes * (ratio ** (1 / (1 + power)))[:, None]
+    pull = float((sizes**2).sum())
+    curvature = max(float(sizes @ cosines @ sizes), 1e-3 * pull)
+    start: Array = sizes * (pull / curvature) ** (1 / (1 + power))
     return start
 
 
 def _advance(
-    cosines: Array, target: Array, power: float, solution: Array, step: Array, slope: Array
-) -> Array:
-    """A Newton step, shortened to stay positive and to decrease the potential."""
-    ratio = (-step / solution).max(axis=-1)
-    length = np.minimum(1.0, 0.9 / np.maximum(ratio, 0.9))
-    decrement = -(slope * step).sum(axis=-1)
-    start = _potential(cosines, target, power, solution)
-    noise = 1e-14 * (1 + np.abs(start))
+    cosines: Array,
+    target: Array,
+    power: float,
+    solution: Array,
+    product: Array,
+    step: Array,
+    slope: Array,
+) -> tuple[Array, Array]:
+    """A Newton step, shortened to stay positive and to decrease the potential.
+
+    Returns the new point and its product with the cosines.
+    """
+    change = step / solution
+    ratio = -float(change.min())
+    length = 1.0 if ratio <= 0.9 else 0.9 / ratio
+    moved, moved_product = cosines @ step, product
+    if float(np.abs(change).max()) < 0.1:
+        # Steps this short are in the region of quadratic convergence.
+        return solution + step, product + moved
+    decrement = -float(slope @ step)
+    start = _potential(target, power, solution, product)
     for _ in range(30):
-        moved: Array = solution + length[:, None] * step
-        gain = start - _potential(cosines, target, power, moved)
-        short = gain < 1e-4 * length * decrement - noise
-        if not short.any():
+        point = solution + length * step
+        moved_product = product + length * moved
+        gain = start - _potential(target, power, point, moved_product)
+        if gain >= 1e-4 * length * decrement - 1e-14 * (1 + abs(start)):
             break
-        length = np.where(short, length / 2, length)
-    return moved
+        length /= 2
+    return point, cosines @ point
 
 
-def _potential(cosines: Array, target: Array, power: float, solution: Array) -> Array:
-    quadratic = 0.5 * np.einsum("ni,nij,nj->n", solution, cosines, solution, optimize=False)
+def _potential(target: Array, power: float, solution: Array, product: Array) -> float:
+    """``1/2 y' R y`` minus the barrier, from ``y`` and ``R y``."""
     if power == 1:
-        barrier = target * np.log(solution)
+        barrier = float(target @ np.log(solution))
     else:
-        barrier = target * solution ** (1 - power) / (1 - power)
-    potential: Array = quadratic - barrier.sum(axis=-1)
-    return potential
+        barrier = float(target @ solution ** (1 - power)) / (1 - power)
+    return 0.5 * float(solution @ product) - barrier
 
 
 def _fallback(gram: Array, units: Array, alive: Mask, precision: float) -> Array:

@@ -6,13 +6,14 @@ Shape legend: T tasks, N problems of a batch.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask.solvers.arrays import (
     Array,
-    Mask,
     Solution,
     SolverReport,
+    accepted,
     check_gram,
     rounding,
     to_array,
@@ -70,7 +71,7 @@ def conflict_averse(gram: Tensor, *, c: float) -> Solution:
             extra, steps, wrong = _solve_one(own, c * np.sqrt(mean_square), precision)
             weights[problem] += extra
             iterations, residual = max(iterations, steps), max(residual, wrong)
-    converged = residual <= 1e-8
+    converged = residual <= accepted(precision)
     report = SolverReport(
         converged, iterations, residual, None if converged else "nearest radius reached"
     )
@@ -80,56 +81,84 @@ def conflict_averse(gram: Tensor, *, c: float) -> Solution:
 def _solve_one(gram: Array, radius: float, precision: float) -> tuple[Array, int, float]:
     """``s w`` for one problem, the number of radii tried, and the relative error of the radius."""
     norms = np.sqrt(np.diagonal(gram).clip(min=0))
-    mean_products = gram.mean(axis=0)
+    shortest = float(norms[norms > 0].min())
+    means = gram.mean(axis=0)
+    mean_square = float(means.mean())
+    sums = means[:, None] + means
     low, high = 0.0, np.inf
-    shift = radius / np.sqrt(gram.mean())
+    # What it would be if the combination were as long as a typical gradient.
+    shift = radius / float((norms**2).mean()) ** 0.5
+    support = None
     for iteration in range(1, _LIMIT + 1):
-        shifted = gram.mean() + shift * (mean_products[:, None] + mean_products) + shift**2 * gram
-        weights = min_norm_arrays(shifted[None], precision)[0][0]
-        length = np.sqrt(max(weights @ gram @ weights, 0))
-        wrong = abs(shift * length / radius - 1)
-        if wrong <= 1e-11:
+        shifted = mean_square + shift * sums + shift**2 * gram
+        weights = min_norm_arrays(shifted[None], precision, support)[0][0]
+        length = max(float(weights @ gram @ weights), 0.0) ** 0.5
+        wrong = float(abs(shift * length / radius - 1))
+        if wrong <= 1e-10:
             break
         if shift * length > radius:
             high = shift
-        elif length <= 8 * np.sqrt(precision) * (weights @ norms):
+        elif length <= 8 * precision**0.5 * max(float(weights @ norms), shortest):
             return _nearest_harmless(gram, precision), iteration, 0.0
         else:
             low = shift
         if high - low <= 1e-14 * high < np.inf:
             break
-        shift = _next_shift(gram, mean_products, weights > 0, radius, (low, high), shift)
-    return weights * (radius / length), iteration, float(wrong)
+        support = (weights > 0)[None]
+        guess, on_face = _solve_face(gram, means, norms, weights.nonzero()[0], radius)
+        if on_face is not None:
+            return on_face, iteration, 0.0
+        if low < guess < high:
+            shift = guess
+        elif np.isinf(high):
+            shift *= 10
+        else:
+            shift = (low * high) ** 0.5 if low > 0 else high / 10
+    return weights * (radius / length), iteration, wrong
 
 
-def _next_shift(
-    gram: Array,
-    mean_products: Array,
-    support: Mask,
-    radius: float,
-    bracket: tuple[float, float],
-    shift: float,
-) -> float:
-    """The ``s`` at which the radius is met if the support stays, kept inside the bracket."""
-    low, high = bracket
-    index = np.flatnonzero(support)
-    block = gram[np.ix_(index, index)]
-    scale = 1 / np.sqrt(np.diagonal(block))
-    unit = block * scale[:, None] * scale + 1e-14 * np.eye(len(index))
-    sides = np.stack([scale, mean_products[index] * scale], axis=1)
-    ones, means = (np.linalg.solve(unit, sides) * scale[:, None]).T
-    # On the support s w = s slope + offset solves  G v + G m = t 1,  1' v = s.
+def _solve_face(
+    gram: Array, means: Array, norms: Array, face: NDArray[np.intp], radius: float
+) -> tuple[float, Array | None]:
+    """The ``s`` at which the radius is met if the positive weights are those of the face.
+
+    The second value is the solution ``s w`` if it satisfies the conditions of optimality.
+    """
+    columns = gram[:, face]
+    block = columns[face]
+    lengths = norms[face]
+    scale = 1 / np.where(lengths > 0, lengths, 1)
+    unit = block * scale[:, None] * scale
+    unit[np.arange(len(face)), np.arange(len(face))] += 1e-14
+    sides = np.empty((len(face), 2))
+    sides[:, 0] = scale
+    sides[:, 1] = means[face] * scale
+    try:
+        ones, pulls = (np.linalg.solve(unit, sides) * scale[:, None]).T
+    except np.linalg.LinAlgError:
+        # The bracket alone then leads the search.
+        return np.nan, None
+    # On the face  s w = s slope + offset  solves  G v + G m = t 1,  1' v = s.
     slope = ones / ones.sum()
-    offset = slope * means.sum() - means
-    square, cross = slope @ block @ slope, slope @ block @ offset
-    constant = offset @ block @ offset - radius**2
-    discriminant = cross**2 - square * constant
-    guess = (np.sqrt(discriminant) - cross) / square if discriminant >= 0 < square else np.nan
-    if low < guess < high:
-        return float(guess)
-    if np.isinf(high):
-        return 10 * shift
-    return float(np.sqrt(low * high)) if low > 0 else high / 10
+    offset = slope * pulls.sum() - pulls
+    product = block @ slope
+    square, cross = float(slope @ product), float(offset @ product)
+    discriminant = cross**2 - square * (float(offset @ block @ offset) - radius**2)
+    if not discriminant >= 0 < square:
+        return np.nan, None
+    shift = (discriminant**0.5 - cross) / square
+    weights = shift * slope + offset
+    gains = columns @ weights + means
+    worst = float(gains[face].mean())
+    # Gains of unit gradients are compared with the radius, which bounds them.
+    slack = (gains - worst) / np.where(norms > 0, norms, 1)
+    length = max(float(weights @ block @ weights), 0.0) ** 0.5
+    exact = abs(length / radius - 1) <= 1e-10 and float(slack.min()) >= -1e-11 * radius
+    if not exact or float(weights.min()) < 0:
+        return shift, None
+    solution = np.zeros(len(gram))
+    solution[face] = weights
+    return shift, solution
 
 
 def _nearest_harmless(gram: Array, precision: float) -> Array:

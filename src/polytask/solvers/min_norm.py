@@ -11,6 +11,7 @@ from torch import Tensor
 
 from polytask.solvers.arrays import (
     Array,
+    Mask,
     Solution,
     SolverReport,
     accepted,
@@ -63,15 +64,20 @@ def min_norm(gram: Tensor) -> Solution:
     return Solution(to_tensor(weights, gram, tuple(gram.shape[:-1])), report)
 
 
-def min_norm_arrays(gram: Array, precision: float) -> tuple[Array, int, float]:
-    """``min_norm`` on float64 arrays ``[N, T, T]``: weights ``[N, T]``, iterations, residual."""
+def min_norm_arrays(
+    gram: Array, precision: float, support: Mask | None = None
+) -> tuple[Array, int, float]:
+    """``min_norm`` on float64 arrays ``[N, T, T]``: weights ``[N, T]``, iterations, residual.
+
+    ``support`` ``[N, T]`` is a guess of the positive weights.
+    """
     cosines, norms = unit_gram(gram)
     zero = norms == 0
     shortest = np.where(zero, np.inf, norms).min(axis=-1, keepdims=True)
     shortest[np.isinf(shortest)] = 1
     scale = np.where(zero, 0, shortest / np.where(zero, 1, norms))
     penalised = cosines + scale[:, :, None] * scale[:, None, :]
-    guess = ~zero
+    guess = ~zero if support is None else support & ~zero
     solution, iterations, residual = solve_nonnegative(penalised, scale, guess, precision)
     weights = solution * scale
     stationary = zero.any(axis=-1)
@@ -142,28 +148,10 @@ def min_norm_frank_wolfe(
             f" found {max_iterations} and {tolerance}."
         )
     array = to_array(gram, 2)
-    trace = np.einsum("nii->n", array)
-    array /= np.where(trace > 0, trace, 1)[:, None, None]
-    count, size = array.shape[:2]
-    rows = np.arange(count)
-    weights = np.full((count, size), 1 / size)
-    # Products of the combination with every gradient, and its squared norm, are updated, not
-    # recomputed.
-    products = array.mean(axis=-1)
-    square = products.mean(axis=-1)
-    largest = 1.0
-    iterations = 0
-    while iterations < max_iterations and largest > tolerance:
-        iterations += 1
-        vertex = products.argmin(axis=-1)
-        own = array[rows, vertex, vertex]
-        inner = products[rows, vertex]
-        gamma = _segment(own, inner, square)
-        weights *= (1 - gamma)[:, None]
-        weights[rows, vertex] += gamma
-        square = gamma**2 * own + 2 * gamma * (1 - gamma) * inner + (1 - gamma) ** 2 * square
-        products = (1 - gamma)[:, None] * products + gamma[:, None] * array[rows, vertex]
-        largest = float(gamma.max())
+    found = [_frank_wolfe(own, max_iterations, tolerance) for own in array]
+    weights = np.stack([own for own, _, _ in found]) if found else np.zeros(array.shape[:2])
+    iterations = max((own for _, own, _ in found), default=0)
+    largest = max((own for _, _, own in found), default=0.0)
     report = SolverReport(
         largest <= tolerance,
         iterations,
@@ -173,10 +161,32 @@ def min_norm_frank_wolfe(
     return Solution(to_tensor(weights, gram, tuple(gram.shape[:-1])), report)
 
 
-def _segment(first: Array, inner: Array, second: Array) -> Array:
-    """``min_norm_two`` on arrays."""
-    distance = first - 2 * inner + second
-    gamma = (second - inner) / np.where(distance > 0, distance, 1)
-    gamma = np.where(inner >= second, 0, gamma.clip(0, 1))
-    result: Array = np.where(inner >= first, 1, gamma)
-    return result
+def _frank_wolfe(gram: Array, max_iterations: int, tolerance: float) -> tuple[Array, int, float]:
+    """The iteration for one problem: weights, iterations, last step."""
+    size = len(gram)
+    trace = float(np.trace(gram))
+    gram = gram / trace if trace > 0 else gram
+    weights = np.full(size, 1 / size)
+    # Products of the combination with every gradient, and its squared norm, are updated.
+    products = gram.mean(axis=-1)
+    square = float(products.mean())
+    step, iteration = 1.0, 0
+    while iteration < max_iterations and step > tolerance:
+        iteration += 1
+        vertex = int(products.argmin())
+        own, inner = float(gram[vertex, vertex]), float(products[vertex])
+        step = _segment(own, inner, square)
+        weights *= 1 - step
+        weights[vertex] += step
+        square = step**2 * own + 2 * step * (1 - step) * inner + (1 - step) ** 2 * square
+        products = (1 - step) * products + step * gram[vertex]
+    return weights, iteration, step
+
+
+def _segment(first: float, inner: float, second: float) -> float:
+    """``min_norm_two`` on numbers."""
+    if inner >= first:
+        return 1.0
+    if inner >= second:
+        return 0.0
+    return (second - inner) / (first - 2 * inner + second)

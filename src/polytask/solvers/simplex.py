@@ -99,18 +99,20 @@ def descend_simplex(
             raise ValueError(f"`{name}` must have shape {shape}, found {tuple(vector.shape)}.")
     matrix, point = to_array(gram, 2), to_array(start, 1, "start")
     linear = np.zeros_like(point) if pull is None else to_array(pull, 1, "pull")
-    velocity = np.zeros_like(point)
-    for _ in range(steps):
-        velocity = momentum * velocity + (matrix @ point[..., None])[..., 0] + linear
-        point = _project(point - step_size * velocity)
+    for problem, own in enumerate(matrix):
+        weights, velocity = point[problem], np.zeros(shape[-1])
+        for _ in range(steps):
+            velocity = momentum * velocity + own @ weights + linear[problem]
+            weights = _project(weights - step_size * velocity)
+        point[problem] = weights
     return to_tensor(point, gram, shape)
 
 
 def _project(point: Array) -> Array:
-    """``project_simplex`` on arrays ``[N, T]``."""
-    shifted = point - point.max(axis=-1, keepdims=True)
-    ordered = -np.sort(-shifted, axis=-1)
-    thresholds = (ordered.cumsum(axis=-1) - 1) / np.arange(1, point.shape[-1] + 1)
-    last = (ordered > thresholds).sum(axis=-1, keepdims=True) - 1
-    projected: Array = (shifted - np.take_along_axis(thresholds, last, axis=-1)).clip(min=0)
+    """``project_simplex`` on one array ``[T]``."""
+    shifted = point - point.max()
+    ordered = np.sort(shifted)[::-1]
+    thresholds = (ordered.cumsum() - 1) / np.arange(1, len(point) + 1)
+    last = int(np.count_nonzero(ordered > thresholds)) - 1
+    projected: Array = (shifted - thresholds[last]).clip(min=0)
     return projected
