@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from polytask.encoders import NumericEmbedding, TabularEncoder
-from polytask.encoders.tabular import ROW_BUDGET, CategoricalCells, MemberLinear, NumericCells
+from polytask.encoders.tabular import (
+    ROW_BUDGET,
+    CategoricalCells,
+    MemberLinear,
+    NumericCells,
+    dropout_mask,
+)
 
 BASES = ("piecewise", "periodic")
 
@@ -77,7 +83,7 @@ def test_a_missing_cell_is_a_learned_vector(basis):
 @pytest.mark.parametrize("basis", BASES)
 def test_extreme_cells_stay_bounded(basis):
     cells = NumericCells(1, NumericEmbedding(basis=basis), room=100)
-    outlier, larger = cells(torch.tensor([[1e6]])), cells(torch.tensor([[1e12]]))
+    outlier, larger = cells(torch.tensor([[1e6]])), cells(torch.tensor([[1e30]]))
     assert torch.isfinite(larger).all()
     assert outlier[0, 0].item() == pytest.approx(3.0, rel=1e-5)
     torch.testing.assert_close(outlier, larger, atol=1e-3, rtol=1e-3)
@@ -145,20 +151,46 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(encoder.eval()(inputs), encoder.eval()(inputs))
 
 
+@pytest.mark.parametrize("probability", [0.0001, 0.1, 0.5, 0.99])
+def test_dropout_mask_has_the_stated_probability_and_mean_one(probability):
+    mask = dropout_mask(torch.zeros(1003, 997), probability)
+    assert len(mask.unique()) == 2
+    dropped = (mask == 0).double().mean().item()
+    spread = (probability * (1 - probability) / mask.numel()) ** 0.5
+    assert abs(dropped - probability) < 5 * spread + 2**-17
+    assert mask.max().item() == pytest.approx(1 / (1 - probability), rel=2e-3)
+
+
+def test_dropout_mask_is_independent_between_neighbours():
+    mask = (dropout_mask(torch.zeros(4, 250_000), 0.5) > 0).double() - 0.5
+    for distance in (1, 2, 3, 4, 8):
+        product = 4 * (mask[:, distance:] * mask[:, :-distance]).mean()
+        assert abs(product) < 5e-3
+
+
+def test_dropout_mask_follows_the_seed():
+    masks = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        masks.append(dropout_mask(torch.zeros(3, 333), 0.5))
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
 def test_fits_a_function_that_a_linear_model_cannot():
     generator = torch.Generator().manual_seed(0)
-    values = torch.randn(256, 1, generator=generator)
-    codes = torch.randint(0, 2, (256, 1), generator=generator).float()
+    values = torch.randn(128, 1, generator=generator)
+    codes = torch.randint(0, 2, (128, 1), generator=generator).float()
     target = torch.where(codes == 1, (3 * values).sin(), -(3 * values).sin())
-    encoder = TabularEncoder(num_numeric=1, cardinalities=(2,), members=2, width=32)
-    head = nn.Linear(32, 1)
+    encoder = TabularEncoder(num_numeric=1, cardinalities=(2,), members=2, width=16, depth=2)
+    head = nn.Linear(16, 1)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=1e-2)
     for _ in range(150):
         loss = (head(encoder(torch.cat([values, codes], dim=1))) - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.1 * target.var().item()
+    assert loss.item() < 0.2 * target.var().item()
 
 
 def test_state_holds_what_is_learned_and_nothing_else():

@@ -14,6 +14,7 @@ from polytask.architectures.cross_domain import CrossDomain
 from polytask.architectures.hard_sharing import HardSharing
 from polytask.encoders import MLP, Encoder, SmallCNN, TabularEncoder
 from polytask.encoders.cnn import SMALLEST_IMAGE
+from polytask.encoders.tabular import DEPTH, MEMBERS, WIDTH
 
 if TYPE_CHECKING:
     from polytask.problems import Problem
@@ -76,16 +77,13 @@ def default_encoder(
         depth: Layers of a perceptron; None means the default.
         width: Features; None means the encoder's default.
     """
-    size = {} if width is None else {"width": width}
     if table is not None:
-        layers = {} if depth is None else {"depth": depth}
-        ensemble = {} if members is None else {"members": members}
         return TabularEncoder(
             num_numeric=table.num_numeric,
             cardinalities=table.cardinalities,
-            **size,
-            **layers,
-            **ensemble,
+            members=members or MEMBERS,
+            width=width or WIDTH,
+            depth=depth or DEPTH,
         )
     if inputs.dim() == 4 and min(inputs.shape[2:]) >= SMALLEST_IMAGE:
         channels, height, columns = inputs.shape[1:]

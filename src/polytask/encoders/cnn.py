@@ -22,15 +22,15 @@ class SmallCNN(Encoder):
             dense layer as 64 x 1 x 1); one number means a square.
         channels: channels of the images, 3 for colour.
         output_size: features of an image (128, table 2).
-        dropout: probability of dropping a feature after the second pooling and after the dense
-            layer; 0 as in table 2, while the authors' code is said to use 0.2 at two places.
+        dropout: probability of dropping a feature before and after the dense layer; 0 as in table
+            2, while the authors' code adds 0.2 twice.
 
     Shapes: inputs [B, channels, height, width]; features [B, output_size].
 
     Raises:
         ValueError: an image smaller than 8 x 8, or inputs of another shape than declared.
 
-    Cost: about 7.0 million multiplications for a 32 x 32 x 3 image.
+    Cost: about 13 million multiplications for a 32 x 32 x 3 image.
 
     Example:
         >>> import torch

@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from polytask.encoders.base import Encoder, check_fraction, check_positive
 
+__all__ = ["NumericEmbedding", "TabularEncoder"]
+
 #: Values of an embedded row that all columns together may take; embeddings shrink to stay below.
 ROW_BUDGET = 2048
 #: A categorical column with at most this many categories is one-hot encoded, a larger one embedded.
@@ -24,34 +26,106 @@ LARGEST_ONE_HOT = 8
 VECTOR_SIZE = 12
 #: Numeric cells are bent towards this many standard deviations: x / sqrt(1 + (x / 3)^2).
 CLIP = 3.0
+BASES = ("piecewise", "periodic")
+MEMBERS = 4
+WIDTH = 128
+DEPTH = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumericEmbedding:
-    """How one numeric cell becomes a vector.
+    """How one numeric cell x becomes a vector of S values.
+
+    The first value is the cell itself, bent to a bounded range: u = x / sqrt(1 + (x / 3)^2). The
+    others are r(V_j b(x) + c_j), r the ReLU, V_j and c_j learned for column j, b fixed functions of
+    the cell: "piecewise", b_k = clip((x - e_k) / (e_{k+1} - e_k), 0, 1) between edges e at
+    quantiles of a standard Gaussian; "periodic", b_k = cos(w_k u + p_k) with learned frequencies
+    and phases.
 
     Args:
-        size: values per cell, the first of which is the cell itself; 1 means no embedding.
-        frequencies: cosines per cell.
-        scale: standard deviation of the initial frequencies, in cycles per standard deviation of
-            the column: larger values start with finer, less smooth functions.
+        size: S; 1 means the cell itself only.
+        functions: number of functions b_k.
+        basis: "piecewise" or "periodic".
+        scale: standard deviation of the initial frequencies of "periodic", in cycles per standard
+            deviation of the column: larger values start with finer, less smooth functions.
+
+    The defaults come from the search in ``experiments/tabular_encoder``.
+
+    References:
+        Y. Gorishniy, I. Rubachev, A. Babenko, On Embeddings for Numerical Features in Tabular Deep
+        Learning, NeurIPS 2022, https://arxiv.org/abs/2203.05556, sections 3.2 and 3.3.
     """
 
     size: int = 8
-    functions: int = 16
-    basis: str = "periodic"
+    functions: int = 32
+    basis: str = "piecewise"
     scale: float = 0.1
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         check_positive("size", self.size)
         check_positive("functions", self.functions)
+        if self.basis not in BASES:
+            raise ValueError(
+                f"`basis` of a NumericEmbedding must be one of {BASES}, found {self.basis!r}."
+            )
         if not self.scale > 0:
             raise ValueError(f"`scale` of a NumericEmbedding must be > 0, found {self.scale!r}.")
 
 
 class TabularEncoder(Encoder):
-    """Embeds every cell, then runs M perceptrons that share almost all of their weights."""
+    """Embeds every cell, then runs M perceptrons that share almost all of their weights.
+
+    h_m,0 = the embedded row;  h_m,i = dropout(r(s_m,i * (W_i (r_m,i * h_m,i-1)) + b_m,i)): the
+    matrix W_i of layer i is shared by the members m = 1 ... M; the scales r, s (products by
+    element, initially random signs) and the bias b are each member's own. Every member is trained
+    on its own loss and the heads average their predictions: an ensemble for the parameters of one
+    network.
+
+    A numeric cell is embedded as ``NumericEmbedding`` says and should be scaled to a standard
+    deviation near 1; a missing one (NaN) becomes a learned vector of its column. A category is
+    one-hot in a column of at most 8 categories, a learned vector otherwise. Whatever is no known
+    category (code ``cardinality`` or any other number, NaN) is all zeros in the first case and one
+    vector of its column, zero until it is trained, in the second. In a table of many columns the
+    vectors shrink so that a row has at most 2,048 values (or one per column, if there are more
+    columns than that): beyond 1,024 columns every cell is one value.
+
+    Args:
+        num_numeric: F, numeric columns; they come first in the inputs.
+        cardinalities: categories of each of the G categorical columns.
+        embedding: of numeric cells; None means ``NumericEmbedding()``.
+        members: M; 1 means an ordinary network without a member axis.
+        width: D, units of every layer.
+        depth: number of layers.
+        dropout: probability of dropping a hidden value, in [0, 1).
+
+    The defaults were tuned once, on six tables (``experiments/tabular_encoder``), with AdamW, a
+    learning rate of 0.004 and a weight decay of 0.1.
+
+    Shapes: inputs ``[B, F + G]``; features ``[M, B, D]``, or ``[B, D]`` if M = 1.
+
+    Raises:
+        ValueError: no columns, an argument out of its range, or rows of another length.
+
+    Differences: from TabM, edges at quantiles of a Gaussian instead of the data's (columns come
+        scaled), and random signs as initial scales of every layer (TabM: of the first only).
+
+    Cost: M times the multiplications of one network; (members - 1) * (inputs + 2 * width) more
+        parameters per layer. A step on 128 rows of 20 columns takes about 20 ms on one core.
+
+    Example:
+        >>> import torch
+        >>> encoder = TabularEncoder(num_numeric=2, cardinalities=(3,), members=4, width=16)
+        >>> encoder(torch.tensor([[0.5, float("nan"), 2.0]])).shape
+        torch.Size([4, 1, 16])
+
+    References:
+        Y. Gorishniy, A. Kotelnikov, A. Babenko, TabM: Advancing Tabular Deep Learning with
+        Parameter-Efficient Ensembling, ICLR 2025, https://arxiv.org/abs/2410.24210, section 3.
+        Y. Wen, D. Tran, J. Ba, BatchEnsemble, ICLR 2020, https://arxiv.org/abs/2002.06715.
+        D. Holzmueller, L. Grinsztajn, I. Steinwart, Better by Default: Strong Pre-Tuned MLPs and
+        Boosted Trees on Tabular Data, NeurIPS 2024, https://arxiv.org/abs/2407.04491 (bent inputs).
+    """
 
     def __init__(
         self,
@@ -59,11 +133,10 @@ class TabularEncoder(Encoder):
         num_numeric: int,
         cardinalities: Sequence[int] = (),
         embedding: NumericEmbedding | None = None,
-        members: int = 8,
-        width: int = 256,
-        depth: int = 2,
+        members: int = MEMBERS,
+        width: int = WIDTH,
+        depth: int = DEPTH,
         dropout: float = 0.1,
-        adapters: tuple[str, str] = ("before", ""),
     ) -> None:
         super().__init__()
         if num_numeric < 0 or num_numeric + len(cardinalities) == 0:
@@ -77,37 +150,35 @@ class TabularEncoder(Encoder):
         self.members = self.num_members = check_positive("members", members)
         self.width = self.output_size = check_positive("width", width)
         self.depth = check_positive("depth", depth)
-        self.adapters = adapters
         self.dropout = check_fraction("dropout", dropout)
 
         room = max(1, ROW_BUDGET // (num_numeric + len(self.cardinalities)))
-        self.numeric = NumericCells(num_numeric, self.embedding, room) if num_numeric else None
-        self.categorical = (
-            CategoricalCells(self.cardinalities, room) if self.cardinalities else None
-        )
-        row_size = sum(
-            part.row_size for part in (self.numeric, self.categorical) if part is not None
-        )
-        self.layers = nn.ModuleList(
-            MemberLinear(
-                row_size if i == 0 else width, width, members, adapters=adapters[min(i, 1)]
-            )
-            for i in range(self.depth)
-        )
+        row_size = 0
+        self.numeric: NumericCells | None = None
+        self.categorical: CategoricalCells | None = None
+        if num_numeric:
+            self.numeric = NumericCells(num_numeric, self.embedding, room)
+            row_size += self.numeric.row_size
+        if self.cardinalities:
+            self.categorical = CategoricalCells(self.cardinalities, room)
+            row_size += self.categorical.row_size
+        sizes = [row_size] + [width] * (depth - 1)
+        self.layers = nn.ModuleList(MemberLinear(size, width, members) for size in sizes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features of each row."""
+        """Features of each row, for every member."""
         expected = self.num_numeric + len(self.cardinalities)
         if inputs.dim() != 2 or inputs.shape[1] != expected:
             raise ValueError(
-                f"TabularEncoder expects rows of {self.num_numeric} numeric and {len(self.cardinalities)} "
-                f"categorical columns, found inputs of shape {list(inputs.shape)}; give the table that the "
-                "encoder was built for."
+                f"TabularEncoder expects rows of {self.num_numeric} numeric and "
+                f"{len(self.cardinalities)} categorical columns, found inputs of shape "
+                f"{list(inputs.shape)}; give the table that the encoder was built for."
             )
         features = self._embed(inputs)
         for layer in self.layers:
             features = functional.relu(layer(features))
-            features = functional.dropout(features, self.dropout, self.training)
+            if self.training and self.dropout > 0.0:
+                features = features * dropout_mask(features, self.dropout)
         return features
 
     def _embed(self, inputs: Tensor) -> Tensor:
@@ -120,10 +191,10 @@ class TabularEncoder(Encoder):
 
 
 class NumericCells(nn.Module):
-    """Numeric cells [B, F] to embedded rows [B, F * S]."""
+    """Numeric cells ``[B, F]`` to embedded rows ``[B, F * S]``."""
 
     lower: Tensor
-    step: Tensor
+    slope: Tensor
 
     def __init__(self, num_columns: int, settings: NumericEmbedding, room: int) -> None:
         super().__init__()
@@ -133,40 +204,41 @@ class NumericCells(nn.Module):
         self.missing = nn.Parameter(torch.zeros(num_columns, self.size))
         if self.size == 1:
             return
+        functions = settings.functions
         if self.basis == "periodic":
-            shape = (num_columns, settings.functions)
-            self.frequency = nn.Parameter(torch.randn(shape) * (2 * math.pi * settings.scale))
-            self.phase = nn.Parameter((2 * torch.rand(shape) - 1) * math.pi)
+            frequency = torch.randn(num_columns, functions) * (2 * math.pi * settings.scale)
+            self.frequency = nn.Parameter(frequency)
+            self.phase = nn.Parameter((2 * torch.rand(num_columns, functions) - 1) * math.pi)
         else:
-            quantiles = torch.linspace(0.0, 1.0, settings.functions + 1).clamp(0.005, 0.995)
+            # The outermost quantiles of a Gaussian are infinite; 0.5 % stands in for them.
+            quantiles = torch.linspace(0.0, 1.0, functions + 1).clamp(0.005, 0.995)
             edges = torch.special.ndtri(quantiles)
             self.register_buffer("lower", edges[:-1], persistent=False)
-            self.register_buffer("step", 1 / edges.diff(), persistent=False)
-        bound = 1 / math.sqrt(settings.functions)
-        self.mix = nn.Parameter(
-            torch.empty(num_columns, settings.functions, self.size - 1).uniform_(-bound, bound)
-        )
+            self.register_buffer("slope", 1 / edges.diff(), persistent=False)
+        bound = 1 / math.sqrt(functions)
+        mix = torch.empty(num_columns, functions, self.size - 1).uniform_(-bound, bound)
+        self.mix = nn.Parameter(mix)
         self.shift = nn.Parameter(torch.empty(num_columns, self.size - 1).uniform_(-bound, bound))
 
     def forward(self, cells: Tensor) -> Tensor:
         """Embedded rows."""
-        absent = torch.isnan(cells)
-        value = torch.where(absent, cells.new_zeros(()), cells).unsqueeze(-1)
-        bent = value * torch.rsqrt(1 + (value / CLIP).square())
-        if self.size == 1:
-            embedded = bent
-        else:
+        absent = torch.isnan(cells).unsqueeze(-1)
+        value = torch.nan_to_num(cells, nan=0.0).unsqueeze(-1)
+        # hypot does not overflow where the square of a huge cell would.
+        bent = value / torch.hypot(value.new_ones(()), value / CLIP)
+        embedded = bent
+        if self.size > 1:
             if self.basis == "periodic":
                 functions = torch.cos(torch.addcmul(self.phase, bent, self.frequency))
             else:
-                functions = ((value - self.lower) * self.step).clamp(0.0, 1.0)
+                functions = ((value - self.lower) * self.slope).clamp(0.0, 1.0)
             mixed = torch.baddbmm(self.shift.unsqueeze(1), functions.transpose(0, 1), self.mix)
             embedded = torch.cat([bent, functional.relu(mixed).transpose(0, 1)], dim=-1)
-        return torch.where(absent.unsqueeze(-1), self.missing, embedded).flatten(1)
+        return torch.where(absent, self.missing, embedded).flatten(1)
 
 
 class CategoricalCells(nn.Module):
-    """Category codes [B, G] to embedded rows: one-hot columns where there are few, learned vectors where many."""
+    """Category codes ``[B, G]`` to embedded rows: one-hot where few, learned vectors where many."""
 
     sizes: Tensor
     one_hot_columns: Tensor
@@ -220,12 +292,16 @@ class CategoricalCells(nn.Module):
 
 
 class MemberLinear(nn.Module):
-    """A linear layer of M members with one weight matrix and an input scale r_m, output scale s_m and bias each.
+    """A linear layer whose M members share one matrix: z_m = s_m * (W (r_m * x)) + b_m.
 
-    z_m = s_m * (W (r_m * x)) + b_m; `adapters` says which of r and s exist.
+    Args:
+        size: values of x.
+        width: values of z.
+        members: M; with one member there are no scales.
+        adapters: which scales exist: "before" (r), "after" (s), both, or none.
     """
 
-    def __init__(self, size: int, width: int, members: int, *, adapters: str) -> None:
+    def __init__(self, size: int, width: int, members: int, adapters: str = "before after") -> None:
         super().__init__()
         bound = 1 / math.sqrt(size)
         self.weight = nn.Parameter(torch.empty(width, size).uniform_(-bound, bound))
@@ -235,18 +311,30 @@ class MemberLinear(nn.Module):
         self.after = nn.Parameter(_signs(members, width)) if own and "after" in adapters else None
 
     def forward(self, rows: Tensor) -> Tensor:
-        """The layer's output for every member."""
+        """Outputs ``[M, B, width]`` of ``[B, size]`` or ``[M, B, size]``; no M if it is 1."""
         if len(self.bias) == 1:
             return functional.linear(rows, self.weight, self.bias[0])
         if self.before is not None:
             rows = rows * self.before.unsqueeze(1)
         product = functional.linear(rows, self.weight)
         bias = self.bias.unsqueeze(1)
-        return (
-            product + bias
-            if self.after is None
-            else torch.addcmul(bias, product, self.after.unsqueeze(1))
-        )
+        if self.after is None:
+            return product + bias
+        return torch.addcmul(bias, product, self.after.unsqueeze(1))
+
+
+def dropout_mask(values: Tensor, probability: float) -> Tensor:
+    """Zeros with `probability`, else 1 / (1 - probability), in the shape of `values`.
+
+    Random bits are the most expensive part of a small step on a CPU, and an ordinary mask draws a
+    number for each value; here one draw of 64 bits serves four, so that the probability is rounded
+    to a multiple of 2^-16.
+    """
+    count = values.numel()
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=values.device)
+    bits = draws.random_(-(2**63), None).view(torch.int16)[:count].view(values.shape)
+    dropped = min(max(round(probability * 2**16), 1), 2**16 - 1)
+    return (bits >= dropped - 2**15).to(values.dtype) * (2**16 / (2**16 - dropped))
 
 
 def _signs(members: int, size: int) -> Tensor:

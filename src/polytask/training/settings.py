@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
+
+if TYPE_CHECKING:
+    from polytask.problems.problem import Problem
 
 __all__ = ["TrainingSettings"]
 
@@ -23,8 +26,8 @@ class TrainingSettings:
         batch_size: Rows per step; None picks the power of two nearest to a sixteenth of the rows,
             within 16 .. 256.
         learning_rate: Of AdamW.
-        weight_decay: Decoupled, on weight matrices only (never on biases, norms or balancer
-            parameters).
+        weight_decay: Decoupled, on parameters of two or more dimensions whose name does not say
+            "bias" (never on norms, biases or learned task weights).
         schedule: "constant", or "cosine" from ``learning_rate`` to 0 over all epochs.
         warmup_steps: Steps over which the learning rate rises linearly from 0.
         patience: Epochs without a better validation criterion before training stops; None trains
@@ -72,6 +75,15 @@ class TrainingSettings:
             raise ValueError(
                 f"`precision` must be 'auto', 'float32' or 'bfloat16', found {self.precision!r}."
             )
+
+    @classmethod
+    def for_problem(cls, problem: Problem) -> TrainingSettings:
+        """The defaults that go with ``default_architecture``: tables have rates of their own, tuned
+        once with their encoder (``experiments/tabular_encoder``).
+        """
+        if problem.table is not None or problem.tables:
+            return cls(learning_rate=4e-3, weight_decay=0.1)
+        return cls()
 
     def batch_size_for(self, rows: int) -> int:
         """The batch size for a training split of this many rows."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -203,7 +203,7 @@ class Trainer:
         return True
 
     def train_step(self) -> StepReport:
-        """The next optimiser step: draw, look, update, tell the observers. ``fit`` is a loop of these."""
+        """The next optimiser step: draw, look, update, tell the observers; ``fit`` repeats it."""
         progress = self._progress
         self._set_learning_rate()
         batches = self._draw()
@@ -418,11 +418,12 @@ def parameter_groups(
     """Trainable parameters: matrices with weight decay; biases, norms and learned task weights
     without.
     """
-    trainable: Iterable[nn.Parameter] = (p for p in architecture.parameters() if p.requires_grad)
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for parameter in trainable:
-        (decayed if parameter.dim() >= 2 else plain).append(parameter)
+    for name, parameter in architecture.named_parameters():
+        if parameter.requires_grad:
+            undecayed = parameter.dim() < 2 or "bias" in name
+            (plain if undecayed else decayed).append(parameter)
     plain.extend(p for p in balancer.parameters() if p.requires_grad)
     groups = [
         {"params": decayed, "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
