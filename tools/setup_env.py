@@ -103,7 +103,16 @@ JOBS: dict[str, tuple[set[str], list[list[str]], dict[str, str]]] = {
         ],
         {},
     ),
-    "bench": ({"dev"}, [["{python}", "-m", "benchmarks.speed"]], ONE_THREAD),
+    "bench": (
+        {"dev"},
+        [
+            ["{python}", "benchmarks/import_time.py"],
+            ["{python}", "benchmarks/training/step.py"],
+            ["{python}", "benchmarks/balancers/solvers.py"],
+            ["{python}", "benchmarks/balancers/steps.py", "--cells", "mlp-10"],
+        ],
+        ONE_THREAD,
+    ),
 }
 
 
