@@ -83,7 +83,8 @@ def _headline(comparison: Comparison) -> str:
     if analysis.num_real == 1:
         return "One candidate only: nothing to compare it with"
     if winner == analysis.baseline:
-        return "Keep the tasks apart"
+        apart = comparison.verdict.startswith("Keep the tasks apart")
+        return "Keep the tasks apart" if apart else "No difference can be shown"
     test, p_value = analysis.tests[winner], analysis.adjusted[winner]
     if test is None or math.isnan(p_value) or p_value >= LEVEL:
         return "No difference can be shown"
@@ -128,7 +129,13 @@ def _description(comparison: Comparison, name: str) -> str:
     groups = comparison.groups(name)
     if all(len(group) == 1 for group in groups):
         return "a model per task"
-    return "one model for all tasks" if len(groups) == 1 else f"{len(groups)} groups of tasks"
+    what = "one model for all tasks" if len(groups) == 1 else f"{len(groups)} groups of tasks"
+    method = comparison.method(name)
+    if method.get("method") == "weight search":
+        # Its training time is that of the whole search.
+        trainings = f"the best of at most {method['evaluations']} trainings"
+        return f"{what}, {trainings if len(groups) == 1 else trainings + ' each'}"
+    return what
 
 
 def _finished(comparison: Comparison, name: str) -> str:

@@ -1,0 +1,262 @@
+"""`polytask compare`: from a table or a data set to a leaderboard, a verdict and a model."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytask.cli.data_options import (
+    CategoricalOption,
+    DataOption,
+    DataOptions,
+    DatasetOption,
+    DropOption,
+    SplitByOption,
+    SplitColumnOption,
+    TargetOption,
+    TaskOption,
+    show_data,
+)
+
+if TYPE_CHECKING:
+    from polytask.evaluation import Comparison
+
+FAILED, INTERRUPTED = 1, 130
+BUDGET_PANEL = "Budget (the same for every candidate)"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Values of options that are not given."""
+
+    seeds: int
+    epochs: int
+    patience: int
+    trials: int
+
+
+PRESETS = {
+    "default": Preset(seeds=5, epochs=100, patience=16, trials=1),
+    "demo": Preset(seeds=3, epochs=20, patience=4, trials=1),
+    "thorough": Preset(seeds=10, epochs=200, patience=24, trials=3),
+}
+
+
+def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
+    data: DataOption = None,
+    target: TargetOption = None,
+    task: TaskOption = None,
+    dataset: DatasetOption = None,
+    drop: DropOption = None,
+    categorical: CategoricalOption = None,
+    split_by: SplitByOption = None,
+    split_column: SplitColumnOption = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to compare with the single-task networks: boosting, or a balancer of"
+            " polytask.balancers such as equal, uncertainty, pcgrad, or weight-search: the best of"
+            " 20 trainings with fixed weights (repeatable). Left out:"
+            " boosting (tables only), equal, uncertainty and pcgrad."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for runs, results, report and model. [required]")
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help=f"Values of the options below that are not given: {', '.join(PRESETS)}.",
+            rich_help_panel=BUDGET_PANEL,
+        ),
+    ] = "default",
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Repetitions; a table is split anew for each.", rich_help_panel=BUDGET_PANEL
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most passes over the training rows.", rich_help_panel=BUDGET_PANEL
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Epochs without progress on validation before training stops.",
+            rich_help_panel=BUDGET_PANEL,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Learning rates tried per run; the best on validation is kept.",
+            rich_help_panel=BUDGET_PANEL,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="Seconds of training per run.", rich_help_panel=BUDGET_PANEL),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes; left out: one per core, at most 8; 0: this process."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Start runs again that have failed before.")
+    ] = False,
+) -> None:
+    """Find out whether to learn several targets together, how, and what it gains.
+
+    Trains single-task networks, gradient boosting and shared networks under one budget, and says
+    with intervals and tests what helped. Finished runs are kept: the same command continues after
+    a crash, and a command with more candidates or seeds trains only what is new.
+
+    [bold]Examples[/bold]
+
+    polytask compare --data houses.csv --target price:regression --target sold:binary --out
+    runs/houses
+
+    polytask compare --data visits.csv --target stay:regression --split-by patient --drop visit
+    --out runs/visits
+
+    polytask compare --task red=red.csv:quality --task white=white.csv:quality --out runs/wine
+
+    polytask compare --dataset digits13 --preset demo --candidate cagrad --out runs/digits
+    """
+    if out is None:
+        raise ValueError("`--out` is needed: the folder for runs, results, report and model.")
+    if preset not in PRESETS:
+        raise ValueError(f"`--preset` must be one of {', '.join(PRESETS)}, found {preset!r}.")
+    values = PRESETS[preset]
+    source = DataOptions(
+        data=data,
+        targets=target,
+        tasks=task,
+        dataset=dataset,
+        drop=drop,
+        categorical=categorical,
+        split_by=split_by,
+        split_column=split_column,
+    ).source()
+    from polytask import evaluation
+
+    budget = evaluation.Budget(
+        epochs=epochs or values.epochs,
+        patience=patience or values.patience,
+        trials=trials or values.trials,
+        time_limit=time_limit,
+    )
+    show_data(source)
+    comparison = evaluation.compare(
+        source,
+        candidates=candidate or None,
+        seeds=seeds or values.seeds,
+        out=out,
+        budget=budget,
+        workers=workers,
+        retry_failed=retry_failed,
+        command=shlex.join(["polytask", *sys.argv[1:]]),
+    )
+    show_outcome(comparison)
+    if not comparison.is_complete:
+        raise typer.Exit(INTERRUPTED)
+    if comparison.winner is None:
+        raise typer.Exit(FAILED)
+
+
+def show_outcome(comparison: Comparison) -> None:
+    """Print leaderboard, failures and verdict, write the report, and say where everything is."""
+    _print_leaderboard(comparison)
+    for run in comparison.failures[:10]:
+        what = f"{', '.join(run.candidates)} on {', '.join(run.tasks[:4])}, seed {run.seed}"
+        typer.echo(f"failed ({run.attempts} attempt(s)): {what}: {run.error}")
+    typer.echo("")
+    typer.echo(comparison.verdict)
+    typer.echo("")
+    report = comparison.report()
+    typer.echo(f"report:  {report}")
+    typer.echo(f"results: {comparison.folder / 'results.jsonl'}")
+    model = comparison.folder / "model"
+    if model.is_dir():
+        typer.echo(f"model:   {model} (polytask predict {comparison.folder} new.csv)")
+
+
+def _print_leaderboard(comparison: Comparison) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    frame = comparison.leaderboard()
+    metrics = [
+        name.removeprefix("mean_").removesuffix("_low")
+        for name in frame.columns
+        if name.startswith("mean_") and name.endswith("_low")
+    ]
+    table = Table(
+        title=f"{comparison.name}: {len(comparison.tasks)} tasks, {len(comparison.seeds)} seed(s);"
+        " test rows, mean ± 95 % interval",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("candidate")
+    headings = [
+        "Δm %",
+        "p (adj.)",
+        *metrics,
+        "win %",
+        "best %",
+        "rank",
+        "norm.",
+        "params",
+        "train s",
+    ]
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in frame.to_dict("records"):
+        name = f"{'* ' if row['winner'] else ''}{row['candidate']}"
+        is_baseline = row["candidate"] == comparison.baseline
+        cells = [
+            "0" if is_baseline else _with_interval(row, "delta_m", "{:+.2f}", "{:.2f}"),
+            _number(row["p_adjusted"], "{:.3f}"),
+            *(_with_interval(row, f"mean_{metric}", "{:.4g}", "{:.2g}") for metric in metrics),
+            *(_number(row[column], "{:.1f}") for column in ("win", "best")),
+            _number(row["mean_rank"], "{:.2f}"),
+            _number(row["normalised"], "{:.1f}"),
+            _number(row["parameters"], "{:,.0f}"),
+            _number(row["train_seconds"], "{:.1f}"),
+        ]
+        # Names come from data: Text keeps square brackets from being read as markup.
+        table.add_row(
+            *(Text(cell) for cell in [name, *cells]), style="bold" if row["winner"] else ""
+        )
+    console = Console()
+    if not console.is_terminal:
+        # A file or a pipe has no edge to fold at.
+        console = Console(width=max(console.width, 40 + 16 * len(headings)))
+    console.print(table)
+    typer.echo(
+        "* best mean gain on validation. Δm: mean gain over single-task networks; rank: 0 is best."
+    )
+
+
+def _with_interval(row: dict[Any, Any], name: str, form: str, half_form: str) -> str:
+    half = (row[f"{name}_high"] - row[f"{name}_low"]) / 2
+    mean = _number(row[name], form)
+    return mean if math.isnan(half) else f"{mean} ± {half_form.format(half)}"
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else form.format(value)

@@ -1,0 +1,235 @@
+"""`polytask train`: one network on all tasks, with checkpoints, saved for `polytask predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytask.cli.data_options import (
+    CategoricalOption,
+    DataOption,
+    DataOptions,
+    DatasetOption,
+    DropOption,
+    SplitByOption,
+    SplitColumnOption,
+    TargetOption,
+    TaskOption,
+    print_records,
+    show_data,
+)
+
+if TYPE_CHECKING:
+    from polytask.problems import Problem, Source
+    from polytask.training import Trainer
+
+SETTINGS_FILE = "train.json"
+TRAINING_PANEL = "Training"
+
+
+def train(  # noqa: PLR0913, PLR0917 - one argument per option of the command
+    data: DataOption = None,
+    target: TargetOption = None,
+    task: TaskOption = None,
+    dataset: DatasetOption = None,
+    drop: DropOption = None,
+    categorical: CategoricalOption = None,
+    split_by: SplitByOption = None,
+    split_column: SplitColumnOption = None,
+    balancer: Annotated[
+        str,
+        typer.Option(
+            help="How to weigh the tasks: a balancer of polytask.balancers.",
+            rich_help_panel=TRAINING_PANEL,
+        ),
+    ] = "equal",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints, log and model. [required]")
+    ] = None,
+    epochs: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Most passes over the training rows.", rich_help_panel=TRAINING_PANEL
+        ),
+    ] = 100,
+    patience: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Epochs without progress on validation before training stops.",
+            rich_help_panel=TRAINING_PANEL,
+        ),
+    ] = 16,
+    learning_rate: Annotated[
+        float, typer.Option(help="Of AdamW.", rich_help_panel=TRAINING_PANEL)
+    ] = 1e-3,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Rows per step; left out: by the number of rows.",
+            rich_help_panel=TRAINING_PANEL,
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="Of split and training.", rich_help_panel=TRAINING_PANEL),
+    ] = 0,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="Seconds of training.", rich_help_panel=TRAINING_PANEL),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu, cuda, cuda:1, mps ...", rich_help_panel=TRAINING_PANEL),
+    ] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the newest whole checkpoint in --out.")
+    ] = False,
+) -> None:
+    """Train one network on all tasks and save it.
+
+    Early stopping looks at the validation rows; the test rows are read once, at the end. With
+    --resume a training that was interrupted ends as if it had not been.
+
+    [bold]Examples[/bold]
+
+    polytask train --data houses.csv --target price:regression --target sold:binary --out runs/model
+
+    polytask train --dataset digits13 --balancer pcgrad --epochs 200 --out runs/digits
+
+    polytask train --dataset digits13 --balancer pcgrad --epochs 200 --out runs/digits --resume
+    """
+    if out is None:
+        raise ValueError("`--out` is needed: the folder for checkpoints, log and model.")
+    source = DataOptions(
+        data=data,
+        targets=target,
+        tasks=task,
+        dataset=dataset,
+        drop=drop,
+        categorical=categorical,
+        split_by=split_by,
+        split_column=split_column,
+    ).source()
+    from polytask.training import TrainingSettings
+
+    settings = TrainingSettings(
+        epochs=epochs,
+        patience=patience,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+        time_limit=time_limit,
+        device=device,
+    )
+    show_data(source)
+    problem = source.problem(seed)
+    identity = {
+        "data": source.fingerprint(),
+        "balancer": balancer,
+        "seed": seed,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+    }
+    _check_folder(out, identity, resume=resume)
+    trainer = _trainer(problem, balancer, settings, out)
+    result = trainer.fit(resume=resume)
+    _save(trainer, result, problem, source, balancer, seed, out)
+    if result.stopped_by == "interrupt":
+        typer.echo("interrupted: the best model so far is saved; --resume continues the training")
+        raise typer.Exit(130)
+
+
+def _check_folder(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
+    """Find out before training that the folder can be written and holds nothing else."""
+    from polytask.files import write_atomically
+
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / SETTINGS_FILE
+    if resume and path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name, value in identity.items() if before.get(name) != value]
+        if changed:
+            raise ValueError(
+                f"`--resume` needs the same options: {changed[0]} was {before.get(changed[0])!r},"
+                f" found {identity[changed[0]]!r}."
+            )
+    elif (out / "checkpoints").is_dir() and not resume:
+        raise ValueError(
+            f"{out} holds the checkpoints of a training; add --resume to continue it, or choose"
+            " another --out."
+        )
+    write_atomically(path, json.dumps(identity, ensure_ascii=False, indent=1))
+
+
+def _trainer(problem: Problem, balancer: str, settings: Any, out: Path) -> Trainer:
+    import torch
+
+    from polytask.architectures import default_architecture
+    from polytask.evaluation import NetworkMethod, candidate_by_name
+    from polytask.training import Checkpoints, JsonLinesLog, Progress, Trainer
+
+    method = candidate_by_name(balancer).method
+    if not isinstance(method, NetworkMethod) or method.balancer is None:
+        raise ValueError(f"`--balancer` must name a balancer, found {balancer!r}.")
+    torch.manual_seed(settings.seed)
+    return Trainer(
+        problem,
+        default_architecture(problem),
+        balancer=method.balancer,
+        settings=settings,
+        observers=[Progress(label=problem.name), JsonLinesLog(out / "log.jsonl")],
+        checkpoints=Checkpoints(out / "checkpoints"),
+    )
+
+
+def _save(
+    trainer: Trainer,
+    result: Any,
+    problem: Problem,
+    source: Source,
+    balancer: str,
+    seed: int,
+    out: Path,
+) -> None:
+    """Score the best epoch's model, print and save it."""
+    import shutil
+
+    from polytask.evaluation.bundle import save_bundle
+    from polytask.evaluation.card import versions
+    from polytask.evaluation.network import FittedNetwork, fit_record
+    from polytask.evaluation.run import score
+
+    record = fit_record(result, trainer.settings, str(trainer.device), None)
+    fitted = FittedNetwork(trainer.architecture.cpu(), record)
+    validation, test = (score(fitted, problem, s) for s in (problem.validation, problem.test))
+    print_records(
+        "Scores",
+        [
+            {
+                "task": task.name,
+                "metric": name,
+                "validation": f"{validation[task.name][name]:.4g}",
+                "test": f"{test[task.name][name]:.4g}",
+            }
+            for task in problem.tasks
+            for name in validation[task.name]
+        ],
+    )
+    part = out / ".network"
+    fitted.save(part)
+    about = {
+        "problem": problem.name,
+        "candidate": f"shared: {balancer}",
+        "seed": seed,
+        "data": source.fingerprint(),
+        "versions": versions(),
+    }
+    names = tuple(task.name for task in problem.tasks)
+    save_bundle(out / "model", problem, [(part, names)], about=about)
+    shutil.rmtree(part)
+    typer.echo(f"model: {out / 'model'} (polytask predict {out} new.csv)")

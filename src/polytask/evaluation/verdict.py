@@ -1,0 +1,353 @@
+"""The answer in words: one paragraph made from measurements only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from polytask.evaluation.analysis import LEVEL, Analysis
+from polytask.evaluation.scores import Interval
+from polytask.evaluation.significance import PairedTest, holm, paired_test
+
+__all__ = ["VerdictFacts", "write_verdict"]
+
+#: Names of tasks that a sentence lists before it counts the rest.
+MOST_NAMES = 6
+
+
+@dataclass(frozen=True)
+class VerdictFacts:
+    """What a verdict needs beside the scores.
+
+    Args:
+        joint: Candidates that learn several tasks with one model.
+        boosting: Name of the boosting candidate, if there is one.
+        train_seconds: Per candidate, mean training seconds per seed; NaN where unknown.
+        num_failed: Runs without a result.
+        incomplete: Whether the comparison was ended early.
+        searched: Per candidate with searched fixed weights, the candidates that learn the same
+            groups with a balancer.
+    """
+
+    joint: Sequence[str]
+    boosting: str | None
+    train_seconds: Mapping[str, float]
+    num_failed: int = 0
+    incomplete: bool = False
+    searched: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def write_verdict(analysis: Analysis, facts: VerdictFacts) -> str:
+    """One paragraph: who wins and how surely, who gains or is hurt, the cost, what to do."""
+    table = analysis.table
+    if analysis.baseline is None or analysis.winner is None:
+        return " ".join(
+            [
+                "No verdict yet: no seed has finished for the single-task networks and another"
+                " candidate.",
+                *_gaps(analysis, facts),
+            ]
+        )
+    sentences = [_headline(analysis, table.candidates[analysis.winner])]
+    joint = _best_joint(analysis, facts)
+    if joint is not None:
+        told = (analysis.winner, _runner_up(analysis))
+        sentences.extend(_joint(analysis, joint, is_told=joint in told))
+    sentences.extend(_boosting(analysis, facts))
+    sentences.extend(_searched(analysis, facts))
+    sentences.extend(_cost(analysis, facts))
+    sentences.extend(_advice(analysis, facts))
+    sentences.extend(_gaps(analysis, facts))
+    return " ".join(sentences)
+
+
+def _headline(analysis: Analysis, name: str) -> str:
+    baseline, winner = analysis.baseline, analysis.winner
+    assert baseline is not None and winner is not None  # checked by the caller
+    seeds = int((~np.isnan(analysis.delta[winner])).sum())
+    over = f"over {_count(seeds, 'seed')} and {_count(len(analysis.table.tasks), 'task')}"
+    if analysis.num_real == 1:
+        return f"Only {name} was trained ({over}), so there is nothing to compare it with."
+    if winner == baseline:
+        return f"{_when_apart(analysis)} {over}; {_next_best(analysis)}."
+    test = analysis.tests[winner]
+    assert test is not None  # only the baseline has none
+    effect = f"Δm = {_percent(test.interval)}"
+    p = analysis.adjusted[winner]
+    if seeds == 1:
+        return (
+            f"With one seed no difference can be shown: {name} is best on validation and has"
+            f" {effect} against single-task"
+            " networks on test, without interval or test; use more seeds."
+        )
+    if math.isnan(p):
+        return (
+            f"No difference can be shown between {name}, the best on validation, and single-task"
+            f" networks ({effect}; {test.note})."
+        )
+    return _tested(name, over, f"{effect}, {_p(p)} after correction", test.interval.mean, p)
+
+
+def _when_apart(analysis: Analysis) -> str:
+    """How to begin where no candidate beats the baseline on validation."""
+    best = _runner_up(analysis)
+    p = math.nan if best is None else analysis.adjusted[best]
+    if best is None or p < LEVEL:
+        return (
+            "Keep the tasks apart: no candidate beats the single-task networks on the validation"
+            " rows"
+        )
+    return (
+        "No difference can be shown: the single-task networks are the best on the validation rows"
+    )
+
+
+def _tested(name: str, over: str, effect: str, mean: float, p: float) -> str:
+    if p >= LEVEL:
+        return (
+            f"No difference can be shown between {name}, the best on validation, and single-task"
+            f" networks {over}: {effect}."
+        )
+    if mean > 0:
+        return (
+            f"{name}, chosen on validation, beats single-task networks on the test rows {over}:"
+            f" {effect}."
+        )
+    return (
+        f"{name} is best on validation but worse than single-task networks on the test rows"
+        f" {over}: {effect}; keep the tasks apart."
+    )
+
+
+def _runner_up(analysis: Analysis) -> int | None:
+    """Where the baseline wins: the candidate that validation puts next."""
+    if analysis.winner != analysis.baseline:
+        return None
+    return _first(analysis, [c for c in range(analysis.num_real) if c != analysis.baseline])
+
+
+def _first(analysis: Analysis, places: Sequence[int]) -> int | None:
+    """The candidate with the best mean validation gain among some."""
+    means = [_mean(analysis.validation_delta[c]) for c in places]
+    known = [(mean, -c) for mean, c in zip(means, places, strict=True) if not math.isnan(mean)]
+    return -max(known)[1] if known else None
+
+
+def _next_best(analysis: Analysis) -> str:
+    best = _runner_up(analysis)
+    if best is None:
+        return "no other candidate has finished"
+    test = analysis.tests[best]
+    assert test is not None  # only the baseline has none
+    p = analysis.adjusted[best]
+    shown = "" if math.isnan(p) else f", {_p(p)} after correction"
+    name = analysis.table.candidates[best]
+    return f"the next best, {name}, has Δm = {_percent(test.interval)} on test{shown}"
+
+
+def _best_joint(analysis: Analysis, facts: VerdictFacts) -> int | None:
+    """The joint candidate that validation prefers."""
+    names = analysis.table.candidates[: analysis.num_real]
+    return _first(analysis, [c for c, name in enumerate(names) if name in facts.joint])
+
+
+def _joint(analysis: Analysis, joint: int, *, is_told: bool) -> list[str]:
+    """Which tasks gain and which are hurt by learning together."""
+    table = analysis.table
+    name = table.candidates[joint]
+    sentences = []
+    if not is_told:
+        test = analysis.tests[joint]
+        assert test is not None  # the baseline is not joint
+        p = analysis.adjusted[joint]
+        how = "no test" if math.isnan(p) else f"{_p(p)} after correction"
+        verdict = "" if not math.isnan(p) and p < LEVEL else ": no difference can be shown"
+        sentences.append(
+            f"The best shared network, {name}, has Δm = {_percent(test.interval)} ({how}){verdict}."
+        )
+    gaining: list[tuple[float, str]] = []
+    hurt: list[tuple[float, str]] = []
+    for t, task in enumerate(table.tasks):
+        gains = analysis.gains[joint, :, t]
+        gains = gains[~np.isnan(gains)]
+        p = analysis.task_adjusted[joint, t]
+        if not len(gains) or math.isnan(p) or p >= LEVEL:
+            continue
+        mean = float(gains.mean())
+        agreeing = int((np.sign(gains) == np.sign(mean)).sum())
+        text = f"{task} ({100 * mean:+.1f} %, {agreeing} of {len(gains)} seeds)"
+        (gaining if mean > 0 else hurt).append((abs(mean), text))
+    for tasks, verb in ((gaining, "gain"), (hurt, "are hurt")):
+        if tasks:
+            named = _listing([text for _, text in sorted(tasks, reverse=True)])
+            one = len(tasks) == 1
+            verb_text = {"gain": "gains", "are hurt": "is hurt"}[verb] if one else verb
+            sentences.append(f"With {name}, {named} {verb_text} (corrected over the tasks).")
+    if not gaining and not hurt and len(table.tasks) > 1:
+        sentences.append(f"For no single task can a gain or a loss with {name} be shown.")
+    return sentences
+
+
+def _boosting(analysis: Analysis, facts: VerdictFacts) -> list[str]:
+    """Whether trees beat the networks: a paired test against validation's favourite."""
+    if facts.boosting is None or facts.boosting not in analysis.table.candidates:
+        return []
+    trees = analysis.table.place(facts.boosting)
+    best = _first(analysis, [c for c in range(analysis.num_real) if c != trees])
+    if best is None:
+        return []
+    difference = analysis.delta[trees] - analysis.delta[best]
+    if np.isnan(difference).all():
+        return ["Gradient boosting has not finished any seed."]
+    test = paired_test(difference, overlap=analysis.overlap)
+    name = analysis.table.candidates[best]
+    by = f"{100 * test.interval.mean:+.1f} points of Δm"
+    if math.isnan(test.p) or test.p >= LEVEL:
+        return [
+            f"Between gradient boosting and the best network ({name}) no difference can be shown"
+            f" ({by})."
+        ]
+    if test.interval.mean > 0:
+        return [f"Gradient boosting beats every network here: {by} against {name} ({_p(test.p)})."]
+    return [
+        f"{name} beats gradient boosting: {-100 * test.interval.mean:+.1f} points of Δm"
+        f" ({_p(test.p)})."
+    ]
+
+
+def _searched(analysis: Analysis, facts: VerdictFacts) -> list[str]:
+    """Whether searched fixed weights beat the balancers on test, and what the search costs."""
+    sentences = []
+    for name, others in facts.searched.items():
+        tests = _duels(analysis, name, others)
+        if not tests:
+            continue
+        # The key is what was found: True better, False worse, None nothing.
+        found: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+        adjusted = holm([test.p for test in tests.values()])
+        for (other, test), p in zip(tests.items(), adjusted, strict=True):
+            mean = test.interval.mean
+            shown = "" if math.isnan(p) else f", {_p(p)}"
+            # An undefined p is not below the level.
+            found[mean > 0 if p < LEVEL else None].append(
+                f"{other} ({100 * mean:+.1f} points of Δm{shown})"
+            )
+        verbs = {True: "beats", False: "is worse than", None: "shows no difference to"}
+        pieces = [f"{verbs[key]} {_listing(names)}" for key, names in found.items() if names]
+        sentences.append(
+            f"Searching for fixed weights: on the test rows {name} {', '.join(pieces)} (paired,"
+            f" corrected for {_count(len(tests), 'comparison')})"
+            f"{_price(facts.train_seconds, name, list(tests))}."
+        )
+    return sentences
+
+
+def _duels(analysis: Analysis, name: str, others: Sequence[str]) -> dict[str, PairedTest]:
+    """Paired tests of one candidate against others that share a finished seed with it."""
+    own = analysis.delta[analysis.table.place(name)]
+    differences = {other: own - analysis.delta[analysis.table.place(other)] for other in others}
+    return {
+        other: paired_test(difference, overlap=analysis.overlap)
+        for other, difference in differences.items()
+        if not np.isnan(difference).all()
+    }
+
+
+def _price(train_seconds: Mapping[str, float], name: str, others: Sequence[str]) -> str:
+    """Training time of a candidate as a multiple of the mean of others."""
+    own = train_seconds.get(name, math.nan)
+    known = [s for other in others if (s := train_seconds.get(other, math.nan)) > 0]
+    if not (own > 0 and known):
+        return ""
+    mean = sum(known) / len(known)
+    what = f"that of {others[0]}" if len(others) == 1 else "their mean"
+    return (
+        f"; its training takes {_times(own / mean)} {what} ({own:.1f} s against {mean:.1f} s per"
+        " seed)"
+    )
+
+
+def _cost(analysis: Analysis, facts: VerdictFacts) -> list[str]:
+    assert analysis.baseline is not None and analysis.winner is not None  # checked by the caller
+    names = analysis.table.candidates
+    base = facts.train_seconds.get(names[analysis.baseline], math.nan)
+    joint = _best_joint(analysis, facts)
+    chosen = analysis.winner if analysis.winner != analysis.baseline else joint
+    if chosen is None:
+        return []
+    own = facts.train_seconds.get(names[chosen], math.nan)
+    if not (base > 0 and own > 0):
+        return []
+    return [
+        f"Training {names[chosen]} takes {_times(own / base)} the time of the single-task networks"
+        f" ({own:.1f} s against {base:.1f} s per seed)."
+    ]
+
+
+def _advice(analysis: Analysis, facts: VerdictFacts) -> list[str]:
+    """Per task, what validation prefers."""
+    if analysis.choice is None:
+        return []
+    table = analysis.table
+    chosen: dict[str, list[str]] = {}
+    for task, place in zip(table.tasks, analysis.choice, strict=True):
+        chosen.setdefault(table.candidates[place], []).append(task)
+    joint = {name: tasks for name, tasks in chosen.items() if name in facts.joint}
+    alone = {name: tasks for name, tasks in chosen.items() if name not in facts.joint}
+    pieces = [f"learn {_listing(tasks)} with {name}" for name, tasks in joint.items()]
+    pieces += [f"keep {_listing(tasks)} alone ({name})" for name, tasks in alone.items()]
+    composite = analysis.tests[-1]
+    scored = ""
+    # A choice of one candidate for all tasks repeats a row whose score has been given.
+    if len(chosen) > 1 and composite is not None and not math.isnan(composite.interval.mean):
+        scored = f"; that choice has Δm = {_percent(composite.interval)} on test"
+    return [f"By validation, task by task: {'; '.join(pieces)}{scored}."]
+
+
+def _gaps(analysis: Analysis, facts: VerdictFacts) -> list[str]:
+    sentences = [
+        f"{sentence[0].upper()}{sentence[1:]}: left out there."
+        for sentence in analysis.undefined[:3]
+    ]
+    if facts.num_failed:
+        sentences.append(
+            f"{_count(facts.num_failed, 'run')} failed; the candidates concerned are compared on"
+            " the seeds they finished."
+        )
+    if facts.incomplete:
+        sentences.append("The comparison was ended early: this is what is finished so far.")
+    return sentences
+
+
+def _mean(values: np.ndarray) -> float:
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else math.nan
+
+
+def _percent(interval: Interval) -> str:
+    text = f"{100 * interval.mean:+.1f} %"
+    if math.isnan(interval.low):
+        return text
+    return f"{text} (95 % interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f} %)"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g} times" if ratio < 10 else f"{ratio:.0f} times"
+
+
+def _p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _listing(names: Sequence[str]) -> str:
+    shown = list(names[:MOST_NAMES])
+    if len(names) > MOST_NAMES:
+        return f"{', '.join(shown)} and {len(names) - MOST_NAMES} more"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -1,0 +1,187 @@
+"""The verdict's words follow from the numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from polytask.evaluation.analysis import CHOSEN_PER_TASK, analyse
+from polytask.evaluation.scores import ScoreTable
+from polytask.evaluation.verdict import VerdictFacts, write_verdict
+
+NAN = math.nan
+NAMES = ("single-task", "boosting", "shared: equal")
+TASKS = ("price", "sold")
+
+
+def make(shared, boosting, *, seeds=5, noise=0.001, overlap=0.0, names=NAMES, drop=None):
+    """Scores of about 0.8 for single-task networks, and gains per task for the others."""
+    rng = np.random.default_rng(0)
+    base = np.full((seeds, 2), 0.8) + noise * rng.normal(size=(seeds, 2))
+    rows = [base]
+    for gains in (boosting, shared):
+        rows.append(base * (1 + np.array(gains)) + noise * rng.normal(size=(seeds, 2)))
+    scores = np.stack(rows)
+    if drop is not None:
+        scores[drop] = NAN
+    table = ScoreTable(
+        candidates=names,
+        seeds=tuple(range(seeds)),
+        tasks=TASKS,
+        metrics=("auc", "auc"),
+        higher_is_better=np.array([True, True]),
+        validation=scores,
+        test=scores,
+        complete=~np.isnan(scores).all(-1),
+    )
+    return analyse(table, baseline="single-task", overlap=overlap)
+
+
+def facts(**changes):
+    known = {
+        "joint": ["shared: equal"],
+        "boosting": "boosting",
+        "train_seconds": {"single-task": 10.0, "boosting": 1.0, "shared: equal": 4.0},
+    }
+    return VerdictFacts(**{**known, **changes})
+
+
+def test_a_clear_gain_is_stated_with_size_interval_and_p():
+    analysis = make(shared=(0.05, 0.02), boosting=(-0.05, -0.05))
+    text = write_verdict(analysis, facts())
+    assert text.startswith("shared: equal, chosen on validation, beats single-task networks")
+    assert "over 5 seeds and 2 tasks" in text
+    assert "Δm = +3.5 % (95 % interval" in text
+    gain = 100 * analysis.gains[2, :, 0].mean()
+    assert f"price ({gain:+.1f} %, 5 of 5 seeds) and sold (" in text
+    assert "5 of 5 seeds) gain (corrected over the tasks)" in text
+    assert "shared: equal beats gradient boosting" in text
+    assert "takes 0.4 times the time of the single-task networks (4.0 s against 10.0 s" in text
+    assert "learn price and sold with shared: equal" in text
+    assert "no difference can be shown" not in text.lower()
+
+
+def test_noise_gives_no_difference_can_be_shown():
+    analysis = make(shared=(0.001, 0.0), boosting=(-0.05, -0.05), noise=0.02)
+    text = write_verdict(analysis, facts())
+    assert "no difference can be shown" in text.lower()
+    assert "beats single-task" not in text
+    assert "For no single task can a gain or a loss with shared: equal be shown." in text
+
+
+def test_a_task_that_is_hurt_is_named():
+    analysis = make(shared=(0.10, -0.04), boosting=(-0.2, -0.2))
+    text = write_verdict(analysis, facts())
+    assert "price (" in text
+    assert "sold (-" in text
+    assert "is hurt" in text
+    assert "learn price with shared: equal; keep sold alone (single-task)" in text
+
+
+def test_single_task_learning_can_win():
+    analysis = make(shared=(-0.05, -0.03), boosting=(-0.1, -0.1))
+    text = write_verdict(analysis, facts())
+    assert text.startswith("Keep the tasks apart: no candidate beats the single-task networks")
+    assert "the next best, shared: equal, has Δm = -4" in text
+    assert text.count("shared: equal, has Δm") == 1
+    assert "keep price and sold alone (single-task)" in text
+
+
+def test_the_baseline_first_by_a_hair_is_no_reason_to_keep_apart():
+    analysis = make(shared=(-0.001, -0.001), boosting=(-0.3, -0.3), noise=0.02)
+    assert analysis.winner == analysis.baseline
+    text = write_verdict(analysis, facts())
+    assert text.startswith("No difference can be shown: the single-task networks are the best on")
+    assert "Keep the tasks apart" not in text
+
+
+def test_boosting_can_beat_every_network():
+    analysis = make(shared=(0.01, 0.01), boosting=(0.2, 0.2))
+    text = write_verdict(analysis, facts())
+    assert text.startswith("boosting, chosen on validation, beats single-task networks")
+    assert "Gradient boosting beats every network here" in text
+    assert "The best shared network, shared: equal, has Δm = +1" in text
+
+
+def test_one_seed_shows_nothing():
+    text = write_verdict(make(shared=(0.1, 0.1), boosting=(0.0, 0.0), seeds=1), facts())
+    assert text.startswith("With one seed no difference can be shown")
+    assert "interval -" not in text
+
+
+def test_chosen_on_validation_and_worse_on_test():
+    analysis = make(shared=(0.05, 0.05), boosting=(-0.1, -0.1))
+    table = analysis.table
+    test = table.test[:3].copy()
+    test[2] = test[0] * 0.9 + 0.001 * np.arange(10).reshape(5, 2)
+    worse = dataclasses.replace(
+        table,
+        candidates=NAMES,
+        validation=table.validation[:3],
+        test=test,
+        complete=table.complete[:3],
+    )
+    text = write_verdict(analyse(worse, baseline="single-task", overlap=0.0), facts())
+    assert "is best on validation but worse than single-task networks on the test rows" in text
+
+
+def test_nothing_finished():
+    analysis = make(shared=(0, 0), boosting=(0, 0), drop=np.s_[:, :, :])
+    text = write_verdict(analysis, facts(num_failed=2, incomplete=True))
+    assert text.startswith("No verdict yet")
+    assert "2 runs failed" in text
+    assert "ended early" in text
+
+
+def test_undefined_scores_are_said():
+    analysis = make(shared=(0.05, 0.02), boosting=(0, 0), drop=np.s_[:, 1, 1])
+    assert analysis.undefined == ("task 'sold' has no auc in seed(s) 1",)
+    assert "Task 'sold' has no auc in seed(s) 1: left out there." in write_verdict(
+        analysis, facts()
+    )
+
+
+# --- the analysis behind it ----------------------------------------------------------------------
+
+
+def test_composite_takes_each_task_from_its_candidate_and_is_not_corrected():
+    analysis = make(shared=(0.10, -0.04), boosting=(-0.2, 0.3))
+    assert analysis.choice == (2, 1)
+    assert analysis.table.candidates[-1] == CHOSEN_PER_TASK
+    assert np.array_equal(analysis.table.test[-1][:, 0], analysis.table.test[2][:, 0])
+    assert np.array_equal(analysis.table.test[-1][:, 1], analysis.table.test[1][:, 1])
+    assert math.isnan(analysis.adjusted[-1])
+    assert analysis.standings.win.shape == (3, 5)
+
+
+def test_winner_is_chosen_on_validation_only():
+    analysis = make(shared=(0.05, 0.05), boosting=(0.0, 0.0))
+    table = analysis.table
+    swapped = dataclasses.replace(
+        table,
+        candidates=NAMES,
+        validation=table.validation[[0, 2, 1]],
+        test=table.test[:3],
+        complete=table.complete[:3],
+    )
+    assert analysis.winner == 2
+    assert analyse(swapped, baseline="single-task", overlap=0.0).winner == 1
+
+
+def test_p_values_are_corrected_over_candidates_and_over_tasks():
+    analysis = make(shared=(0.01, 0.0), boosting=(0.005, 0.01), noise=0.01)
+    raw = [analysis.tests[1].p, analysis.tests[2].p]
+    assert min(analysis.adjusted[1:3]) == pytest.approx(min(1.0, 2 * min(raw)))
+    tasks = [test.p for test in analysis.task_tests[2]]
+    assert analysis.task_adjusted[2].min() == pytest.approx(min(1.0, 2 * min(tasks)))
+    assert np.isnan(analysis.task_adjusted[0]).all()
+
+
+def test_redrawn_splits_make_it_harder_to_show_something():
+    one = make(shared=(0.01, 0.01), boosting=(0, 0), noise=0.005)
+    other = make(shared=(0.01, 0.01), boosting=(0, 0), noise=0.005, overlap=1 / 3)
+    assert other.tests[2].p > one.tests[2].p
+    assert other.tests[2].interval.half_width > one.tests[2].interval.half_width
