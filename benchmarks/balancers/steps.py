@@ -1,4 +1,4 @@
-"""CPU time of one training step per balancer, as a ratio to an equal-weighting step, beside the peers.
+"""CPU time of a training step per balancer, as a ratio to equal weighting, beside the peers.
 
 All contestants of a cell (trunk, number of tasks) are interleaved round by round in one process,
 each on its own copy of one initial model; the figure is the median over the rounds of the process
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -40,6 +41,7 @@ from polytask.balancers.base import Balancer
 
 CELLS = [f"{trunk}-{tasks}" for trunk in ("mlp", "conv") for tasks in (2, 10, 40, 100)]
 HEAVY = {
+    "mlp-40": r"^(equal|MGDA|UPGrad|TorchJD (MGDA|UPGrad, one)|LibMTL MGDA rep)",
     "mlp-100": r"^(equal|MGDA|UPGrad|TorchJD MGDA, (one|vmap)|LibMTL MGDA rep)",
     "conv-10": r"^(equal|MGDA|UPGrad|TorchJD (MGDA|UPGrad, one)|LibMTL MGDA)",
     "conv-40": r"^(equal|MGDA (trunk$|feat|last|samples)|TorchJD MGDA, one)",
@@ -94,7 +96,7 @@ class MLPTrunk(nn.Sequential):
     def __init__(self) -> None:
         sizes = (128, 512, 512, 512)
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(sizes, sizes[1:]):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         super().__init__(*layers)
 
@@ -258,6 +260,10 @@ def libmtl_methods() -> dict[str, Callable[[Contest], Step]]:
                 super().__init__(names, contest.make, heads, features, False, torch.device("cpu"))
                 self.init_param()
 
+            def zero_grad_share_params(self) -> None:
+                # It then writes to `.grad.data`; zero_grad() would have made that None.
+                self.encoder.zero_grad(set_to_none=False)
+
         torch.manual_seed(1)
         network = Network()
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
@@ -323,7 +329,7 @@ def run_cell(
             steps.pop(name, None)
             results[name] = {"error": f"{type(error).__name__}: {error}"[:200]}
     end = time.perf_counter() + seconds
-    for index in range(rounds):
+    for _ in range(rounds):
         for name, step in steps.items():
             for _ in range(3 if name == BASELINE else 1):
                 started = time.process_time()
@@ -397,14 +403,22 @@ def main() -> None:
         cells[cell] = run_cell(cell, wanted, seconds=options.seconds, rounds=options.rounds)
         print(f"\n{cell}\n{table({cell: cells[cell]})}", flush=True)
     if options.out:
-        record = {
+        write(options.out, cells, threads=options.threads)
+
+
+def write(path: Path, cells: dict[str, dict[str, dict[str, object]]], *, threads: int) -> None:
+    """Write the cells that were run; those that the file has from other runs stay in it."""
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    for cell, results in cells.items():
+        record[cell] = {
             "command": " ".join(["python", *sys.argv]),
             "date": time.strftime("%Y-%m-%d"),
-            "threads": options.threads,
+            "threads": threads,
+            "load": [round(load, 1) for load in os.getloadavg()],
             "versions": versions(),
-            "cells": cells,
+            "results": results,
         }
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from polytask.gradients.backward import (
     accumulate,
     backward_heads,
     head_parameters,
+    seeded_backward,
     upstream_parameters,
+    used_variables,
     weighted_backward,
 )
 from polytask.gradients.engine import (
@@ -17,11 +19,13 @@ from polytask.gradients.engine import (
     Workspace,
     gramian,
     jacobian,
+    jacobian_rows,
+    scaled,
     split_like,
     unique_variables,
 )
 from polytask.gradients.features import LinearHeads, feature_gramian, linear_heads, trunk_seeds
-from polytask.gradients.graph import task_roots
+from polytask.gradients.graph import batch_roots, task_roots
 
 __all__ = [
     "HeadRule",
@@ -30,15 +34,20 @@ __all__ = [
     "Workspace",
     "accumulate",
     "backward_heads",
+    "batch_roots",
     "feature_gramian",
     "gramian",
     "head_parameters",
     "jacobian",
+    "jacobian_rows",
     "linear_heads",
+    "scaled",
+    "seeded_backward",
     "split_like",
     "task_roots",
     "trunk_seeds",
     "unique_variables",
     "upstream_parameters",
+    "used_variables",
     "weighted_backward",
 ]

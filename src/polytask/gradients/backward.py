@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from polytask.gradients.engine import Seed
 from polytask.gradients.graph import edge_of, find_uses, leaves
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "accumulate",
     "backward_heads",
     "head_parameters",
+    "seeded_backward",
     "upstream_parameters",
+    "used_variables",
     "weighted_backward",
 ]
 
@@ -94,6 +97,37 @@ def backward_heads(
         )
 
 
+def seeded_backward(
+    seeds: Sequence[Seed], weights: Tensor, plain: Tensor, *, trunk: Iterable[Tensor] | None
+) -> None:
+    """Weighted backward pass from where the tasks start, when their losses are part of a larger
+    stack.
+
+    Args:
+        seeds: T starts, see ``task_roots``.
+        weights: ``[T]``, for the trunk.
+        plain: ``[T]``, for the parameters outside the trunk.
+        trunk: Parameters of the trunk; None means all parameters.
+    """
+    present = [
+        (seed, weight, other)
+        for seed, weight, other in zip(seeds, weights, plain, strict=True)
+        if seed is not None
+    ]
+    edges = [seed[0] for seed, _, _ in present]
+    everything = leaves(edges)
+    inside = {id(leaf) for leaf in (everything if trunk is None else trunk)}
+    for chosen, factors in (
+        ([leaf for leaf in everything if id(leaf) in inside], [w for _, w, _ in present]),
+        ([leaf for leaf in everything if id(leaf) not in inside], [w for _, _, w in present]),
+    ):
+        if chosen and edges:
+            starts = [
+                seed[1] * factor for (seed, _, _), factor in zip(present, factors, strict=True)
+            ]
+            accumulate(chosen, torch.autograd.grad(edges, chosen, starts, retain_graph=True))
+
+
 def head_parameters(losses: Tensor, shared: Iterable[Tensor]) -> list[Tensor]:
     """The leaves of the losses' graph that are not shared (and not below shared features)."""
     if not losses.requires_grad:
@@ -128,11 +162,21 @@ def upstream_parameters(
     return [*variables, *leaves([GradientEdge(user, 0) for user in users])]
 
 
-def accumulate(variables: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+def used_variables(losses: Tensor, variables: Sequence[Tensor]) -> list[bool]:
+    """Which variables the losses depend on; the others keep ``.grad = None``, as in autograd."""
+    if not losses.requires_grad:
+        return [False] * len(variables)
+    nodes = find_uses([edge_of(losses)]).order
+    return [edge_of(variable).node in nodes for variable in variables]
+
+
+def accumulate(variables: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
     """Add gradients to leaves' ``.grad`` (or send them through the graph below features) as a
     backward pass does.
 
     Autograd itself does it, so that its hooks run and the gradient takes the layout of its
     parameter.
     """
-    torch.autograd.backward(list(variables), list(gradients))
+    pairs = [pair for pair in zip(variables, gradients, strict=True) if pair[1] is not None]
+    if pairs:
+        torch.autograd.backward([v for v, _ in pairs], [gradient for _, gradient in pairs])

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from polytask.gradients.graph import edge_of, find_uses, task_roots
+from polytask.gradients.graph import ACCUMULATE, edge_of, find_uses, task_roots
 from polytask.gradients.layers import LayerRule, find_rule
 
 __all__ = [
@@ -29,12 +29,28 @@ __all__ = [
     "Workspace",
     "gramian",
     "jacobian",
+    "jacobian_rows",
     "scaled",
     "split_like",
     "unique_variables",
 ]
 
 MEBIBYTE = 2**20
+
+#: Numbers per task up to which one batched pass for all tasks beats a pass per task.
+SMALL_PASS = 2**15
+#: Operations whose backward passes are known to batch exactly and without slow paths.
+BATCHED_NODES = frozenset(
+    {
+        ACCUMULATE, "AddBackward0", "AddmmBackward0", "DivBackward0", "EluBackward0",
+        "ExpandBackward0", "GeluBackward0", "LeakyReluBackward0", "MeanBackward1", "MmBackward0",
+        "MulBackward0", "NativeDropoutBackward0", "NativeLayerNormBackward0", "NegBackward0",
+        "PermuteBackward0", "PowBackward0", "ReluBackward0", "SigmoidBackward0", "SiluBackward0",
+        "SoftplusBackward0", "SqueezeBackward1", "SubBackward0", "SumBackward1", "TBackward0",
+        "TanhBackward0", "TransposeBackward0", "UnsafeViewBackward0", "UnsqueezeBackward0",
+        "ViewBackward0",
+    }
+)  # fmt: skip
 
 #: Where one task's backward pass starts and the gradient it starts from; None for a task that has
 #: none.
@@ -105,17 +121,13 @@ class TaskGradients:
         seeds: Per task where its backward pass starts; see ``task_roots``.
         variables: Leaf parameters or features that the rows belong to. Unused ones are allowed.
         memory: Budget in bytes for what is kept of the rows of all tasks; None means the larger of
-            256 MiB and eight
-            times the size of the variables, so that memory grows with P, not with T P. At least one
-            variable's rows
-            are kept at a time.
+            512 MiB and eight times the size of the variables, so that memory grows with P, not with
+            T P. At least one variable's rows are kept at a time.
         rules: Whether layer rules may be used where they save work.
-        keep_rows: Whether rows are worth keeping, for a sum of them that is asked for later.
         workspace: Buffer to reuse between steps.
 
     Cost: T backward passes through the part of the trunk that the variables need; c chunks repeat
-        the propagation (not
-        the weight gradients) for the layers between the losses and each chunk.
+        the propagation (not the weight gradients) for the layers between the losses and each chunk.
     """
 
     def __init__(
@@ -134,9 +146,10 @@ class TaskGradients:
         self.device = variables[0].device
         numbers = sum(variable.numel() for variable in variables)
         if memory is None:
-            memory = max(256 * MEBIBYTE, 8 * numbers * self.dtype.itemsize)
+            memory = max(512 * MEBIBYTE, 8 * numbers * self.dtype.itemsize)
         self._plan = self._make_plan(memory, rules)
         self._rows: Tensor | None = None
+        self._used: set[int] = set()
         self.gram = self._gramian()
 
     @property
@@ -146,8 +159,8 @@ class TaskGradients:
         """
         return self._rows is not None
 
-    def weighted_sum(self, weights: Tensor) -> list[Tensor]:
-        """``sum_t w_t J_t`` as one tensor per variable, from the kept rows.
+    def weighted_sum(self, weights: Tensor) -> list[Tensor | None]:
+        """``sum_t w_t J_t`` as one tensor per variable, from the kept rows; None for unused ones.
 
         Args:
             weights: ``[T]``.
@@ -161,7 +174,10 @@ class TaskGradients:
                 self.variables[unit.variable]
             )
             start += unit.size
-        return [pieces[index].to(variable.dtype) for index, variable in enumerate(self.variables)]
+        return [
+            pieces[index].to(variable.dtype) if index in self._used else None
+            for index, variable in enumerate(self.variables)
+        ]
 
     def _make_plan(self, memory: int, rules: bool) -> _Plan:
         limit = memory / (max(len(self.seeds), 1) * self.dtype.itemsize)
@@ -228,6 +244,9 @@ class TaskGradients:
         for unit in chunk:
             if unit.rule is not None:
                 unit.rule.prepare()
+        if self._goes_together(chunk):
+            self._fill_together(chunk, rows, targets)
+            return
         for row, seed in zip(rows, self.seeds, strict=True):
             gradients = vector_jacobian(seed, targets)
             start = 0
@@ -236,12 +255,55 @@ class TaskGradients:
                 start += unit.size
                 if gradient is None:
                     out.zero_()
-                elif unit.rule is not None:
+                    continue
+                self._used.add(unit.variable)
+                if unit.rule is not None:
                     unit.rule.write(gradient, out)
                 else:
                     out.view(gradient.shape).copy_(
                         gradient.to_dense() if gradient.is_sparse else gradient
                     )
+
+    def _goes_together(self, chunk: list[_Unit]) -> bool:
+        """Whether all tasks can go through the trunk in one batched pass, and gain by it.
+
+        They gain where one task's matrices are too small to keep a core busy; the operations on the
+        way must be known to batch.
+        """
+        edges = {seed[0] for seed in self.seeds if seed is not None}
+        if len(edges) != 1 or None in self.seeds or len(self.seeds) == 1:
+            return False
+        widest = max((unit.size for unit in chunk if unit.rule is not None), default=0)
+        numbers = sum(unit.size for unit in chunk if unit.rule is None)
+        if max(widest, numbers) > SMALL_PASS:
+            return False
+        return all(node.name() in BATCHED_NODES for node in find_uses(edges).order)
+
+    def _fill_together(
+        self, chunk: list[_Unit], rows: Tensor, targets: Sequence[GradientEdge]
+    ) -> None:
+        seeds = [seed for seed in self.seeds if seed is not None]
+        starts = torch.stack([gradient for _, gradient in seeds])
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(
+            [seeds[0][0]],
+            list(targets),
+            [starts],
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=True,
+        )
+        start = 0
+        for unit, gradient in zip(chunk, gradients, strict=True):
+            out = rows[:, start : start + unit.size]
+            start += unit.size
+            if gradient is None:
+                out.zero_()
+                continue
+            self._used.add(unit.variable)
+            if unit.rule is not None:
+                out.copy_(unit.rule.coordinates(gradient))
+            else:
+                out.copy_(gradient.flatten(1))
 
 
 def vector_jacobian(seed: Seed, targets: Sequence[GradientEdge]) -> Sequence[Tensor | None]:
@@ -285,12 +347,21 @@ def jacobian(
         tensor([[1., 1.],
                 [2., 1.]])
     """
-    chosen = unique_variables(variables)
-    dtype, sizes = row_dtype(chosen), [variable.numel() for variable in chosen]
+    seeds = scaled(task_roots(losses), scale)
+    return jacobian_rows(seeds, unique_variables(variables), workspace=workspace)
+
+
+def jacobian_rows(
+    seeds: Sequence[Seed], variables: Sequence[Tensor], *, workspace: Workspace | None = None
+) -> Tensor:
+    """``jacobian`` from the places where the tasks' backward passes start."""
+    sizes = [variable.numel() for variable in variables]
     space = workspace or Workspace()
-    rows = space.take(len(losses), sum(sizes), dtype=dtype, device=losses.device)
-    targets = [edge_of(variable) for variable in chosen]
-    for row, seed in zip(rows, scaled(task_roots(losses), scale), strict=True):
+    rows = space.take(
+        len(seeds), sum(sizes), dtype=row_dtype(variables), device=variables[0].device
+    )
+    targets = [edge_of(variable) for variable in variables]
+    for row, seed in zip(rows, seeds, strict=True):
         pieces = row.split(sizes)
         for piece, gradient in zip(pieces, vector_jacobian(seed, targets), strict=True):
             if gradient is None:

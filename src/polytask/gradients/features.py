@@ -20,8 +20,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from polytask.gradients.engine import Seed, TaskGradients, jacobian, scaled, vector_jacobian
-from polytask.gradients.graph import Node, edge_of, linear_input, task_roots
+from polytask.gradients.engine import Seed, TaskGradients, jacobian, scaled
+from polytask.gradients.graph import Node, edge_of, leaves, linear_input, task_roots
+
+#: Digits that tell tasks apart; 2 ** 15 is far from the largest single-precision number.
+CODE_BASE = 16
 
 __all__ = ["LinearHeads", "feature_gramian", "linear_heads", "trunk_seeds"]
 
@@ -102,7 +105,10 @@ def feature_gramian(
 
 
 def trunk_seeds(
-    losses: Tensor, features: Tensor | None, scale: float | Tensor = 1.0
+    losses: Tensor,
+    features: Tensor | None,
+    variables: Sequence[Tensor],
+    scale: float | Tensor = 1.0,
 ) -> Sequence[Seed]:
     """Where each task's backward pass through the trunk starts.
 
@@ -112,18 +118,27 @@ def trunk_seeds(
     Args:
         losses: ``[T]``.
         features: The shared representation, or None where it is not known.
+        variables: What the rows belong to. If the losses depend on some of them other than through
+            the features, the passes start at the losses.
         scale: Factor on the gradients.
     """
     roots = task_roots(losses)
     if (
         features is not None
         and features.requires_grad
-        and len({root[0].node for root in roots if root}) == 1
+        and _is_bottleneck(features, roots, variables)
     ):
         heads = linear_heads(losses, features)
         if heads is not None:
             return scaled(heads.seeds(features, len(losses)), scale)
     return scaled(roots, scale)
+
+
+def _is_bottleneck(features: Tensor, roots: Sequence[Seed], variables: Sequence[Tensor]) -> bool:
+    """Whether the losses depend on the variables through the features only."""
+    edges = [root[0] for root in roots if root is not None]
+    around = {id(leaf) for leaf in leaves(edges, {edge_of(features).node})}
+    return all(variable.is_leaf and id(variable) not in around for variable in variables)
 
 
 def linear_heads(losses: Tensor, features: Tensor) -> LinearHeads | None:
@@ -152,7 +167,7 @@ def linear_heads(losses: Tensor, features: Tensor) -> LinearHeads | None:
             ]
         )
         return LinearHeads(torch.cat(columns, dim=1), weight, owner)
-    return _one_by_one(roots, targets, weight)
+    return _by_codes(roots, targets, weight)
 
 
 def _first_layers(roots: Sequence[Seed], features: Node) -> tuple[list[Node], list[list[int]]]:
@@ -220,36 +235,43 @@ def _all_at_once(roots: Sequence[Seed], targets: list[GradientEdge]) -> list[Ten
     )
 
 
-def _one_by_one(
+def _by_codes(
     roots: Sequence[Seed], targets: list[GradientEdge], weight: Tensor
 ) -> LinearHeads | None:
-    """One short backward pass per task, for layers whose columns belong to several tasks (blocks of
-    heads).
+    """Gradients of layers whose columns belong to several tasks (blocks of heads), in few passes.
 
-    A column's task is where its gradient is not zero; a column that two tasks use has no closed
-    form.
+    One pass gives the gradients of all tasks together. In a further pass each task is multiplied by
+    a power of two that spells a digit of its number; such a product is exact, so a column that only
+    one task uses comes back as an exact multiple and tells the digit. A column that does not has
+    several tasks (or overflowed), and the answer is None.
     """
-    total: Tensor | None = None
-    sizes = [_weight_of(edge.node).shape[0] for edge in targets]
-    owner = torch.full((len(weight),), -1, device=weight.device)
-    for task, root in enumerate(roots):
-        pieces = vector_jacobian(root, targets)
-        if all(piece is None for piece in pieces):
-            continue
-        rows = next(piece.shape[0] for piece in pieces if piece is not None)
-        columns = torch.cat(
-            [
-                weight.new_zeros(rows, size) if piece is None else piece
-                for piece, size in zip(pieces, sizes, strict=True)
-            ],
-            dim=1,
-        )
-        used = (columns != 0).any(0)
-        if bool((used & (owner >= 0)).any()):
+    total = _weighted_columns(roots, targets, [1.0] * len(roots))
+    peaks = total.abs().argmax(0, keepdim=True)
+    at_peak = total.gather(0, peaks).squeeze(0)
+    kept = at_peak != 0
+    owner = torch.zeros(total.shape[1], dtype=torch.long, device=total.device)
+    place = 1
+    while place == 1 or place < len(roots):
+        digits = [task // place % CODE_BASE for task in range(len(roots))]
+        coded = _weighted_columns(roots, targets, [2.0**digit for digit in digits])
+        ratio = torch.where(kept, coded.gather(0, peaks).squeeze(0) / at_peak, 1.0)
+        digit = ratio.clamp(1, 2.0 ** (CODE_BASE - 1)).log2().round()
+        if not bool((coded == total * digit.exp2()).all()):
             return None
-        owner = torch.where(used, task, owner)
-        total = columns if total is None else total.add_(columns)
-    if total is None:
+        owner += digit.long() * place
+        place *= CODE_BASE
+    if bool((owner[kept] >= len(roots)).any()):
         return None
-    kept = owner >= 0
     return LinearHeads(total[:, kept], weight[kept], owner[kept])
+
+
+def _weighted_columns(
+    roots: Sequence[Seed], targets: list[GradientEdge], factors: Sequence[float]
+) -> Tensor:
+    """Gradients at the layers of the weighted sum of all tasks, side by side."""
+    pairs = [
+        (root, factor) for root, factor in zip(roots, factors, strict=True) if root is not None
+    ]
+    starts = [root[1] * factor for root, factor in pairs]
+    edges = [root[0] for root, _ in pairs]
+    return torch.cat(torch.autograd.grad(edges, targets, starts, retain_graph=True), dim=1)

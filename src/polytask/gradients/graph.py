@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-__all__ = ["Uses", "edge_of", "find_uses", "leaves", "linear_input", "task_roots"]
+__all__ = ["Uses", "batch_roots", "edge_of", "find_uses", "leaves", "linear_input", "task_roots"]
 
 #: A node of the autograd graph. ``torch.autograd.graph.Node`` declares no ``_saved_*`` attributes,
 #: which the layer
@@ -44,15 +44,41 @@ def task_roots(losses: Tensor) -> list[tuple[GradientEdge, Tensor] | None]:
     """
     if not losses.requires_grad:
         return [None] * len(losses)
-    node: Node = losses.grad_fn
-    if node is not None and node.name() == "StackBackward0" and losses.dim() == 1:
+    edge = edge_of(losses)
+    return _vector_roots(edge.node, edge.output_nr, losses)
+
+
+def _vector_roots(
+    node: Node, number: int, losses: Tensor
+) -> list[tuple[GradientEdge, Tensor] | None]:
+    """Roots of a vector of losses that is output ``number`` of a node."""
+    if node.name() == "StackBackward0" and len(node.next_functions) == len(losses):
         one = torch.ones((), dtype=losses.dtype, device=losses.device)
         return [
-            None if parent is None else (GradientEdge(parent, number), one)
-            for parent, number in node.next_functions
+            None if parent is None else (GradientEdge(parent, position), one)
+            for parent, position in node.next_functions
         ]
-    edge = edge_of(losses)
+    edge = GradientEdge(node, number)
     return [(edge, row) for row in torch.eye(len(losses), dtype=losses.dtype, device=losses.device)]
+
+
+def batch_roots(losses: Tensor) -> list[list[tuple[GradientEdge, Tensor] | None]]:
+    """``task_roots`` of several batches; a stack of batches is taken apart again.
+
+    Args:
+        losses: ``[S, T]``.
+    """
+    node: Node = losses.grad_fn
+    stacked = node is not None and node.name() == "StackBackward0" and node._saved_dim == 0
+    if stacked and all(parent is not None for parent, _ in node.next_functions):
+        return [_vector_roots(parent, number, losses[0]) for parent, number in node.next_functions]
+    if not losses.requires_grad:
+        return [[None] * losses.shape[1] for _ in losses]
+    edge = edge_of(losses)
+    starts = torch.eye(losses.numel(), dtype=losses.dtype, device=losses.device)
+    seeds = [(edge, start.view_as(losses)) for start in starts]
+    count = losses.shape[1]
+    return [list(seeds[start : start + count]) for start in range(0, len(seeds), count)]
 
 
 def leaves(roots: Iterable[GradientEdge], stop: Collection[Node] = ()) -> list[Tensor]:

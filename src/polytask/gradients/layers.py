@@ -60,6 +60,13 @@ class LayerRule(ABC):
     def write(self, delta: Tensor, out: Tensor) -> None:
         """Coordinates of one task into ``out [size]`` from the gradient at the layer's output."""
 
+    def coordinates(self, deltas: Tensor) -> Tensor:
+        """Coordinates ``[T, size]`` of all tasks from gradients ``[T, ...]`` at the output."""
+        out = deltas.new_empty(len(deltas), self.size)
+        for row, delta in zip(out, deltas, strict=True):
+            self.write(delta, row)
+        return out
+
 
 class ProductRule(LayerRule):
     """A layer that multiplies rows ``[N, I]`` with a weight: linear, or a convolution over its
@@ -113,6 +120,14 @@ class ProductRule(LayerRule):
         for start in range(0, self.rows, step):
             stop = min(start + step, self.rows)
             torch.mm(self._factor[start:stop, start:], delta[start:], out=target[start:stop])
+
+    def coordinates(self, deltas: Tensor) -> Tensor:
+        """One batched product; with few rows the triangle is not worth its pieces."""
+        assert self._factor is not None
+        if deltas.dim() == 5:
+            return super().coordinates(deltas)
+        rows = deltas.reshape(-1, self.rows, self.fan_out).to(self._factor.dtype)
+        return (self._factor @ rows).flatten(1)
 
 
 class EmbeddingRule(LayerRule):
