@@ -37,21 +37,26 @@ def describe(value: object) -> Any:
     """A record of plain values (dict, list, text, numbers) that identifies an object's
     configuration.
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = [describe(item) for item in value]
-        return sorted(items, key=repr) if isinstance(value, (set, frozenset)) else items
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        record = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **record}
-    if isinstance(value, type) or inspect.isroutine(value):
-        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((describe(item) for item in value), key=repr)
     if hasattr(value, "tolist"):
         return describe(value.tolist())
-    return {"type": type(value).__name__, **{k: describe(v) for k, v in arguments(value).items()}}
+    return value if value is None or isinstance(value, (bool, int, float, str)) else _object(value)
+
+
+def _object(value: object) -> Any:
+    """A function or class by its name, any other object by its type and arguments."""
+    if isinstance(value, type) or inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if dataclasses.is_dataclass(value):
+        given = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    else:
+        given = arguments(value)
+    return {"type": type(value).__name__, **{k: describe(v) for k, v in given.items()}}
 
 
 def _equal(value: object, default: object) -> bool:

@@ -38,6 +38,19 @@ def test_python_of_a_page_runs_from_top_to_bottom(root, page, tmp_path, monkeypa
         assert len(namespace["result"].history) == 5
 
 
+@pytest.mark.slow
+def test_python_of_the_readme_runs(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    compare, loop = blocks(root / "README.md", "python")
+    assert "seeds=3" in compare
+    exec(compile(compare.replace("seeds=3", "seeds=1"), "README.md, block 1", "exec"), {})
+    assert "single-task" in capsys.readouterr().out
+    assert (tmp_path / "runs/homes/report.html").exists()
+    namespace = {}
+    exec(compile(loop, "README.md, block 2", "exec"), namespace)
+    assert namespace["trunk"].weight.grad.abs().sum() > 0
+
+
 def test_commands_and_options_on_the_pages_exist(root):
     known = dict(cli.commands())
     for page in pages(root):

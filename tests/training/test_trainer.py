@@ -11,7 +11,7 @@ import torch
 from tests.training.problems_for_tests import mixed_problem, small_model
 
 from polytask.architectures import HardSharing
-from polytask.balancers import Equal, PCGrad, UncertaintyWeighting
+from polytask.balancers import MGDA, Equal, PCGrad, UncertaintyWeighting
 from polytask.encoders import MLP
 from polytask.problems import Problem
 from polytask.samplers import ProportionalSampler
@@ -257,3 +257,62 @@ def test_cosine_schedule_and_warmup() -> None:
     assert rates[0] == pytest.approx(SETTINGS.learning_rate / 4)
     assert max(rates) < SETTINGS.learning_rate
     assert rates[-1] < 0.1 * SETTINGS.learning_rate
+
+
+class TwoTerms(HardSharing):
+    """A model with a loss term of its own that shares the trunk's graph."""
+
+    def auxiliary_losses(self, inputs: torch.Tensor, outputs: object) -> dict[str, torch.Tensor]:
+        return {"small outputs": 0.1 * sum(t.square().mean() for _, t in outputs.blocks)}
+
+
+@pytest.mark.parametrize("balancer", [Equal, UncertaintyWeighting, PCGrad])
+def test_auxiliary_terms_are_added_outside_the_balancer(balancer: type) -> None:
+    problem = mixed_problem()
+    batch = problem.train.batch(torch.arange(30))
+    gradients = []
+    for kind in (HardSharing, TwoTerms):
+        torch.manual_seed(0)
+        model = kind(encoder=MLP(input_size=5, widths=(16,)), tasks=problem.tasks)
+        settings = dataclasses.replace(SETTINGS, clip_norm=None)
+        trainer = Trainer(problem, model, balancer=balancer(), settings=settings)
+        report = trainer.step([batch], step=1, epoch=1)
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    assert set(report.auxiliary) == {"small outputs"}
+    torch.manual_seed(0)
+    model = TwoTerms(encoder=MLP(input_size=5, widths=(16,)), tasks=problem.tasks)
+    outputs = model(batch.inputs)
+    model.auxiliary_losses(batch.inputs, outputs)["small outputs"].backward()
+    for plain, both, parameter in zip(*gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(both, plain + parameter.grad)
+
+
+def test_gradients_from_a_part_of_the_batch() -> None:
+    """Half of a batch that consists of two equal halves gives the weights of the whole."""
+    problem = mixed_problem()
+    rows = torch.arange(20)
+    batch = problem.train.batch(torch.cat([rows, rows]))
+    weights = []
+    for samples in (1.0, 0.5):
+        trainer = Trainer(
+            problem, small_model(problem), balancer=MGDA(samples=samples), settings=SETTINGS
+        )
+        weights.append(trainer.step([batch], step=1, epoch=1).weights)
+    torch.testing.assert_close(weights[0], weights[1])
+    assert weights[0].std() > 0.01
+
+
+@pytest.mark.parametrize("scope", ["trunk", "last", "features"])
+@pytest.mark.parametrize("batches", [1, 2])
+def test_every_scope_trains(scope: str, batches: int) -> None:
+    settings = dataclasses.replace(SETTINGS, accumulate=batches)
+    if scope == "features" and batches == 2:
+        problem = mixed_problem()
+        trainer = Trainer(
+            problem, small_model(problem), balancer=MGDA(scope=scope), settings=settings
+        )
+        with pytest.raises(ValueError, match="features"):
+            trainer.fit()
+        return
+    _, result = train(settings, balancer=MGDA(scope=scope, samples=0.5, every=2))
+    assert result.history[-1].criterion < result.history[0].criterion

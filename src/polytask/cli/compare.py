@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytask.cli import command_line
 from polytask.cli.data_options import (
     CategoricalOption,
     DataOption,
@@ -166,7 +165,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         budget=budget,
         workers=workers,
         retry_failed=retry_failed,
-        command=shlex.join(["polytask", *sys.argv[1:]]),
+        command=command_line(),
     )
     show_outcome(comparison)
     if not comparison.is_complete:

@@ -97,6 +97,7 @@ def _global_options(
 def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run one command line and return its exit code; errors become one line on stderr."""
     command = typer.main.get_command(build_app())
+    cli.given_words.set(tuple(arguments))
     try:
         code = command.main(list(arguments), prog_name="polytask", standalone_mode=False)
         sys.stdout.flush()

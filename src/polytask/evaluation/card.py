@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -53,11 +52,10 @@ def make_card(
         seeds: Of the comparison.
         fingerprint: Of the data and their split.
         budget: Of every run.
-        command: The command line; None takes that of this process if it is Polytask's own.
+        command: The command line; None where a Python program asked for the comparison.
     """
-    own = Path(sys.argv[0]).name == "polytask" if sys.argv and sys.argv[0] else False
     return {
-        "command": command if command is not None else (_command_line() if own else ""),
+        "command": command or "",
         "seeds": list(seeds),
         "data_fingerprint": fingerprint,
         "budget": budget,
@@ -65,12 +63,6 @@ def make_card(
         "machine": machine(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
-
-
-def _command_line() -> str:
-    import shlex
-
-    return shlex.join(["polytask", *sys.argv[1:]])
 
 
 def _processor() -> str:

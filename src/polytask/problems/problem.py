@@ -62,6 +62,25 @@ class Batch:
     tasks: tuple[str, ...]
     indices: Tensor | dict[str, Tensor]
 
+    def head(self, fraction: float) -> Batch:
+        """The first share of the rows (of every task where inputs are separate), at least one."""
+
+        def cut(tensor: Tensor) -> Tensor:
+            return tensor[: max(1, math.ceil(fraction * len(tensor)))]
+
+        def cut_all(tensors: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+            if isinstance(tensors, Tensor):
+                return cut(tensors)
+            return {name: cut(tensor) for name, tensor in tensors.items()}
+
+        return Batch(
+            inputs=cut_all(self.inputs),
+            targets=self.targets.map(cut),
+            present=tuple(None if mask is None else cut(mask) for mask in self.present),
+            tasks=self.tasks,
+            indices=cut_all(self.indices),
+        )
+
 
 class Split:
     """Rows of one part of a problem in the shared layout.

@@ -61,6 +61,8 @@ class TrainingStep:
         self.autocast = autocast
         self.losses = TaskLosses(architecture.tasks)
         self.positions = {task.name: i for i, task in enumerate(architecture.tasks)}
+        # Gradient methods start from the shared representation, or share head work through it.
+        self._looks_at_gradients = getattr(balancer, "scope", None) in ("trunk", "features")
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._shared = list(architecture.shared_parameters())
         self._last_shared = list(architecture.last_shared_parameters())
@@ -95,21 +97,26 @@ class TrainingStep:
             found, features, own = self._forward(batch)
             values = self.losses(_in_full_precision(found), _with_tasks(batch, tasks), counts)
             self._check_finite(values, tasks, step)
+            _add_terms(auxiliary, own, 1 / len(batches), backward=one_by_one)
             if one_by_one:
                 weights = balancer.backward(values * len(batches), shared=shared, tasks=positions)
             outputs.append(found.map(torch.Tensor.detach))
             losses.append(values.detach() if one_by_one else values)
-            _add_terms(auxiliary, own, 1 / len(batches), backward=one_by_one)
         if one_by_one:
             combined = torch.stack(losses).sum(0)
             _scale_gradients(self._parameters, 1 / len(batches))
         else:
             combined = losses[0] if len(losses) == 1 else torch.stack(losses)
             combined = combined.sum(0) if accumulates else combined
-            features = features if len(batches) == 1 else None
-            weights = balancer.backward(combined, shared=shared, features=features, tasks=positions)
             if auxiliary:
-                torch.stack(list(auxiliary.values())).sum().backward()
+                _backward_terms(auxiliary)
+            weights = balancer.backward(
+                combined,
+                shared=shared,
+                features=features if len(batches) == 1 else None,
+                tasks=positions,
+                subset=lambda fraction: self._losses_of_part(batches, tasks, fraction),
+            )
         if self.strategy is not None:
             self.strategy.edit_gradients(self.architecture)
         if self.clip_norm is not None:
@@ -140,17 +147,28 @@ class TrainingStep:
         with torch.autocast(
             feature_device(batch), dtype=self.autocast, enabled=self.autocast is not None
         ):
-            features = (
-                model.features(batch.inputs)
-                if getattr(self.balancer, "scope", None) == "features"
-                else None
-            )
+            features = model.features(batch.inputs) if self._looks_at_gradients else None
             outputs = model(batch.inputs) if features is None else model.heads(features)
             outputs = TaskTensors.from_mapping(outputs)
             extra = dict(model.auxiliary_losses(batch.inputs, outputs))
             if self.strategy is not None:
                 extra.update(self.strategy.extra_losses(model, batch))
         return outputs, features, extra
+
+    def _losses_of_part(
+        self, batches: Sequence[Batch], tasks: tuple[str, ...], fraction: float
+    ) -> Tensor:
+        """Losses of the first rows of every batch (rows are shuffled), for gradients that are
+        estimated from a part of the batch; a task without labels there has loss 0.
+        """
+        losses = []
+        for batch in batches:
+            part = _with_tasks(batch.head(fraction), tasks)
+            losses.append(self.losses(_in_full_precision(self._forward(part)[0]), part))
+        stacked = torch.stack(losses)
+        if self.balancer.batches_per_step > 1:
+            return stacked
+        return losses[0] if len(losses) == 1 else stacked.mean(0)
 
     def _tasks_of(self, batches: Sequence[Batch]) -> tuple[str, ...]:
         """Tasks with labels in the step; if it needs independent batches, those with labels in each
@@ -184,16 +202,19 @@ def feature_device(batch: Batch) -> str:
 def _add_terms(
     terms: dict[str, Tensor], more: Mapping[str, Tensor], share: float, *, backward: bool
 ) -> None:
-    """Add a batch's share of the terms outside the balancer; with ``backward`` their graphs are
-    used up at once.
-
-    The gradients of a step that goes one by one are scaled by ``share`` as a whole afterwards.
+    """Add a batch's share of the terms outside the balancer; with ``backward`` they are
+    differentiated at once, and the gradients scaled by ``share`` as a whole afterwards.
     """
     if backward and more:
-        torch.stack(list(more.values())).sum().backward()
+        _backward_terms(more)
     for name, term in more.items():
         value = (term.detach() if backward else term) * share
         terms[name] = terms[name] + value if name in terms else value
+
+
+def _backward_terms(terms: Mapping[str, Tensor]) -> None:
+    """Differentiate the sum of some terms before the balancer uses up the graph they share."""
+    torch.stack(list(terms.values())).sum().backward(retain_graph=True)
 
 
 def _scale_gradients(parameters: Sequence[Tensor], factor: float) -> None:
