@@ -1,9 +1,9 @@
-"""The main job on tables that nothing here was tuned on, through the command line as a user runs it.
+"""The main job on tables nothing here was tuned on, through the command line as a user runs it.
 
     python -m experiments.tables.run [--data ../shared/data] [--only parkinsons ...] [--seeds 5]
 
-Writes the CSV files a user would have into a temporary folder, runs ``polytask compare`` on each, and
-keeps the verdict, the leaderboard, the gains per task and the command in ``results/NAME.json``.
+Writes the CSV files a user would have into a temporary folder, runs ``polytask compare`` on each,
+and keeps the verdict, the leaderboard, the gains per task and the command in ``results/NAME.json``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,20 @@ import numpy as np
 import pandas as pd
 
 HERE = Path(__file__).resolve().parent
-WINE = (
-    "fixed acidity,volatile acidity,citric acid,residual sugar,chlorides,free sulfur dioxide,"
-    "total sulfur dioxide,density,pH,sulphates,alcohol,quality"
-).split(",")
+WINE = [
+    "fixed acidity",
+    "volatile acidity",
+    "citric acid",
+    "residual sugar",
+    "chlorides",
+    "free sulfur dioxide",
+    "total sulfur dioxide",
+    "density",
+    "pH",
+    "sulphates",
+    "alcohol",
+    "quality",
+]
 
 
 def parkinsons(data: Path, folder: Path) -> list[str]:

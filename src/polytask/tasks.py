@@ -11,6 +11,7 @@ the user's own units through ``decode``.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ IGNORE_INDEX = -1
 
 
 @dataclass(frozen=True)
-class Kind:
+class Kind(ABC):
     """What a target is. Subclasses say how outputs are compared with targets.
 
     ``loss`` and ``predict`` work on any leading dimensions, so that homogeneous tasks are computed
@@ -65,22 +66,22 @@ class Kind:
     is_categorical: ClassVar[bool] = False
 
     @property
+    @abstractmethod
     def output_size(self) -> int:
         """Numbers (or channels) that a model must produce per example."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def default_metrics(self) -> tuple[Metric, ...]:
         """Metrics of this kind; the first is the primary one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, output: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
         """Loss per example ``[...]``, with missing targets already replaced by any valid value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, output: Tensor) -> Tensor:
         """Prediction ``[...]`` in the encoding of the targets."""
-        raise NotImplementedError
 
     def probabilities(self, output: Tensor) -> Tensor | None:
         """Class probabilities ``[..., classes]``, or None where the kind has none."""
