@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -122,7 +123,7 @@ def write_result(name: str, command: list[str], out: Path, seconds: float) -> No
 
     comparison = Comparison.load(out)
     record = {
-        "command": "polytask " + " ".join(command),
+        "command": shlex.join(["polytask", *command]),
         "date": datetime.date.today().isoformat(),
         "wall_seconds": round(seconds),
         "verdict": comparison.verdict,

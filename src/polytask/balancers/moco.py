@@ -53,7 +53,7 @@ class MoCo(JacobianBalancer):
     References:
         Fernando, Shen, Liu, Chaudhury, Murugesan, Chen. Mitigating gradient bias in multi-objective
         learning: a provably convergent approach. ICLR 2023, equations 8-10.
-            https://openreview.net/forum?id=dLAYGdKTi2
+        https://openreview.net/forum?id=dLAYGdKTi2
     """
 
     late_buffers: ClassVar[tuple[str, ...]] = ("tracked",)
