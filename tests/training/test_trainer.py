@@ -25,6 +25,7 @@ from polytask.training import (
     TrainingSettings,
     predict_outputs,
 )
+from polytask.training.trainer import relative_loss
 
 SETTINGS = TrainingSettings(epochs=6, batch_size=32, learning_rate=3e-3, device="cpu")
 
@@ -316,3 +317,13 @@ def test_every_scope_trains(scope: str, batches: int) -> None:
         return
     _, result = train(settings, balancer=MGDA(scope=scope, samples=0.5, every=2))
     assert result.history[-1].criterion < result.history[0].criterion
+
+
+def test_the_criterion_by_hand() -> None:
+    """sqrt(0.04) = 0.2 and sqrt(0.25) = 0.5; worse than untrained and NaN count as 1."""
+    reference = {"a": 2.0, "b": 1.0, "c": 0.5, "d": 1.0, "e": 0.0}
+    assert relative_loss({"a": 0.08, "b": 0.25}, reference) == pytest.approx(0.35)
+    assert relative_loss({"a": 0.08, "c": 9.0}, reference) == pytest.approx(0.6)
+    assert relative_loss({"a": 0.08, "d": float("nan")}, reference) == pytest.approx(0.6)
+    assert relative_loss({"e": 0.0}, reference) == 0.0
+    assert relative_loss({"e": 0.1}, reference) == 1.0

@@ -40,10 +40,10 @@ class Trainer:
     """Trains an architecture on a problem with a balancer; deterministic by seed, resumable to the
     bit.
 
-    Early stopping looks at the validation rows only: per task the validation loss relative to that
-    of the untrained model, where a task that has become worse than untrained counts as untrained
-    (so that one task that overfits cannot end the training of the others); the mean over tasks must
-    fall. The best epoch's parameters are kept.
+    Early stopping looks at the validation rows only: per task the root of the validation loss
+    relative to that of the untrained model, where a task that has become worse than untrained
+    counts as untrained (so that one task that overfits cannot end the training of the others); the
+    mean over tasks must fall. The best epoch's parameters are kept.
 
     Args:
         problem: Tasks and rows.
@@ -400,15 +400,18 @@ class _Progress:
 
 
 def relative_loss(losses: dict[str, float], reference: dict[str, float]) -> float:
-    """Mean over tasks of the validation loss relative to the untrained model's, each at most 1.
+    """Mean over tasks of the root of the validation loss relative to the untrained model's, each at
+    most 1.
 
+    The root makes it the relative root mean squared error for squared errors: with the loss itself
+    a task that is learned to a few per cent would hardly count beside one that stays at a half.
     NaN counts as untrained; a task whose untrained loss is 0 counts as 1 unless its loss stays 0.
     """
     ratios = []
     for name, loss in losses.items():
         base = reference[name]
         ratio = loss / base if base > 0 else float(loss > 0)
-        ratios.append(min(ratio, 1.0) if math.isfinite(ratio) else 1.0)
+        ratios.append(math.sqrt(min(ratio, 1.0)) if math.isfinite(ratio) else 1.0)
     return sum(ratios) / len(ratios)
 
 
