@@ -64,6 +64,19 @@ def test_a_clear_gain_is_stated_with_size_interval_and_p():
     assert "no difference can be shown" not in text.lower()
 
 
+def test_other_candidates_with_a_difference_are_named():
+    analysis = make(shared=(0.05, 0.02), boosting=(-0.05, -0.05))
+    mean = 100 * analysis.tests[1].interval.mean
+    text = write_verdict(analysis, facts())
+    assert f"Of the other candidates, boosting ({mean:+.1f} %, p < 0.001) is worse." in text
+    analysis = make(shared=(0.05, 0.05), boosting=(0.02, 0.02))
+    text = write_verdict(analysis, facts())
+    mean = 100 * analysis.tests[1].interval.mean
+    assert f"Of the other candidates, boosting ({mean:+.1f} %, p < 0.001) beats the single" in text
+    silent = make(shared=(0.05, 0.05), boosting=(0.0, 0.0), noise=0.02)
+    assert "Of the other candidates" not in write_verdict(silent, facts())
+
+
 def test_noise_gives_no_difference_can_be_shown():
     analysis = make(shared=(0.001, 0.0), boosting=(-0.05, -0.05), noise=0.02)
     text = write_verdict(analysis, facts())

@@ -56,6 +56,7 @@ def write_verdict(analysis: Analysis, facts: VerdictFacts) -> str:
     if joint is not None:
         told = (analysis.winner, _runner_up(analysis))
         sentences.extend(_joint(analysis, joint, is_told=joint in told))
+    sentences.extend(_others(analysis, joint))
     sentences.extend(_boosting(analysis, facts))
     sentences.extend(_searched(analysis, facts))
     sentences.extend(_cost(analysis, facts))
@@ -189,6 +190,26 @@ def _joint(analysis: Analysis, joint: int, *, is_told: bool) -> list[str]:
     if not gaining and not hurt and len(table.tasks) > 1:
         sentences.append(f"For no single task can a gain or a loss with {name} be shown.")
     return sentences
+
+
+def _others(analysis: Analysis, joint: int | None) -> list[str]:
+    """Candidates that no other sentence tests and that a difference can be shown for."""
+    told = {analysis.winner, analysis.baseline, joint, _runner_up(analysis)}
+    better: list[str] = []
+    worse: list[str] = []
+    for c, name in enumerate(analysis.table.candidates[: analysis.num_real]):
+        test, p = analysis.tests[c], analysis.adjusted[c]
+        if c in told or test is None or math.isnan(p) or p >= LEVEL:
+            continue
+        text = f"{name} ({100 * test.interval.mean:+.1f} %, {_p(p)})"
+        (better if test.interval.mean > 0 else worse).append(text)
+    pieces = []
+    if better:
+        verb = "beats" if len(better) == 1 else "beat"
+        pieces.append(f"{_listing(better)} {verb} the single-task networks on the test rows")
+    if worse:
+        pieces.append(f"{_listing(worse)} {'is' if len(worse) == 1 else 'are'} worse")
+    return [f"Of the other candidates, {' and '.join(pieces)}."] if pieces else []
 
 
 def _boosting(analysis: Analysis, facts: VerdictFacts) -> list[str]:
