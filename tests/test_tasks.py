@@ -286,3 +286,23 @@ def test_task_tensors_from_plain_tensors():
     assert tensors["a"].shape == (2, 3)
     assert tensors["b"].shape == (2,)
     assert TaskTensors.from_mapping(tensors) is tensors
+
+
+def test_probabilities_of_a_weighted_task_are_frequencies():
+    """The weighted loss of 10 % positives with weight 9 is least at odds 9 * 0.1 / 0.9 = 1."""
+    task = Task("rare", Binary(), class_weights=(1.0, 9.0))
+    target = torch.tensor([1] + [0] * 9)
+    logit = torch.zeros(10, 1, requires_grad=True)
+    weights = torch.tensor(task.class_weights)
+    task.kind.loss(logit, target, weights).mean().backward()
+    assert logit.grad.sum().abs() < 1e-6
+    found = task.probabilities(logit.detach())
+    torch.testing.assert_close(found, torch.tensor([[0.9, 0.1]]).expand(10, 2))
+    entropy = -(0.1 * math.log(0.1) + 0.9 * math.log(0.9))
+    assert task.score(logit.detach(), target)["log_loss"] == pytest.approx(entropy, rel=1e-5)
+    assert task.predict(torch.tensor([[0.1], [-0.1]])).tolist() == [1, 0]
+    several = Task("m", Multiclass(num_classes=3), class_weights=(1.0, 2.0, 4.0))
+    torch.testing.assert_close(
+        several.probabilities(torch.zeros(1, 3)), torch.tensor([[4.0, 2.0, 1.0]]) / 7
+    )
+    assert Task("n", Regression()).probabilities(torch.zeros(2, 1)) is None

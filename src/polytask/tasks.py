@@ -487,6 +487,19 @@ class Task:
         """Prediction in the encoding of the targets."""
         return self.prediction(output) if self.prediction else self.kind.predict(output)
 
+    def probabilities(self, output: Tensor) -> Tensor | None:
+        """Class probabilities ``[..., classes]``, or None where the kind has none.
+
+        A loss with class weights w learns probabilities proportional to ``w_c p_c``; they are
+        divided by the weights again, so that they mean frequencies. The prediction keeps the
+        weights: a rare class is predicted where its weighted share is the largest.
+        """
+        weighted = self.kind.probabilities(output)
+        if weighted is None or self.class_weights is None:
+            return weighted
+        shares = weighted / weighted.new_tensor(self.class_weights)
+        return shares / shares.sum(-1, keepdim=True)
+
     def score(self, output: Tensor, target: Tensor) -> dict[str, float]:
         """Every metric of this task in the user's units, over the labelled examples only.
 
@@ -507,7 +520,7 @@ class Task:
             target=self.kind.decode(target.numpy())
             if not self.kind.is_categorical
             else target.numpy(),
-            probabilities=_to_numpy(self.kind.probabilities(output)),
+            probabilities=_to_numpy(self.probabilities(output)),
         )
         return {metric.name: metric(kept) for metric in self.all_metrics}
 

@@ -190,7 +190,7 @@ class Bundle:
 
     def _prediction(self, name: str, output: Tensor) -> Prediction:
         task = next(task for task in self.tasks if task.name == name)
-        probabilities = task.kind.probabilities(output)
+        probabilities = task.probabilities(output)
         return Prediction(
             values=task.kind.decode(task.predict(output).numpy()),
             probabilities=None if probabilities is None else probabilities.numpy(),
