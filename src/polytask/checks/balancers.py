@@ -29,10 +29,13 @@ from polytask import balancers
 from polytask.balancers import Balancer, GramBalancer, JacobianBalancer, LossBalancer
 from polytask.checks import zoo
 from polytask.describe import arguments
+from polytask.solvers import random_orders
 
 __all__ = ["CHECKS", "Example", "ToyNetwork", "public_balancers"]
 
 Example = Callable[[], Balancer]
+#: Buffers of the base class; more than these is state of a method's own.
+EVERY_BALANCER = frozenset({"steps", "last_weights"})
 
 
 def public_balancers() -> list[type[Balancer]]:
@@ -255,6 +258,27 @@ def check_cost(example: Example) -> None:
         }[balancer.cost]
         passes = network.passes[-1]
         assert passes in allowed, f"{passes} trunk passes with {count} tasks, not {balancer.cost}"
+
+
+def check_batches(example: Example) -> None:
+    """Leading dimensions are problems of their own: each has the result that it has alone.
+
+    Balancers that carry task state from step to step see one problem at a time.
+    """
+    given = example()
+    if not isinstance(given, GramBalancer | JacobianBalancer):
+        return
+    for count in _counts(example):
+        if {name for name, _ in _fresh(example, count).named_buffers()} - EVERY_BALANCER:
+            return
+        rows = torch.stack([zoo.regular(count, seed=seed) for seed in range(6)])
+        losses = torch.linspace(0.5, 2.0, 6 * count, dtype=torch.float64).reshape(6, count)
+        draws = _draws_for(given, rows)
+        together = _pure(_fresh(example, count), rows.unflatten(0, (2, 3)), losses, draws, (2, 3))
+        for i, found in enumerate(together.flatten(0, 1)):
+            own = {name: value[i] for name, value in draws.items()}
+            alone = _pure(_fresh(example, count), rows[i], losses[i], own)
+            assert _close(found, alone, 1e-6), f"problem {i} of a batch has another result alone"
 
 
 def check_scale_invariance(example: Example) -> None:
@@ -511,6 +535,35 @@ def _solve(balancer: Balancer, jacobian: Tensor, losses: Tensor) -> tuple[Tensor
     assert isinstance(balancer, JacobianBalancer), "a balancer belongs to one of three families"
     direction, weights = balancer.solve(jacobian, losses, tasks)
     return weights, direction
+
+
+def _pure(
+    balancer: Balancer,
+    rows: Tensor,
+    losses: Tensor,
+    draws: dict[str, Tensor],
+    batch: tuple[int, ...] = (),
+) -> Tensor:
+    """Weights or directions by the pure function, with the draws given."""
+    given = {k: v.unflatten(0, batch) if batch else v for k, v in draws.items()}
+    values = losses.unflatten(0, batch) if batch else losses
+    if isinstance(balancer, GramBalancer):
+        return balancer.weights(rows @ rows.mT, values, **given)
+    assert isinstance(balancer, JacobianBalancer)
+    return balancer.combine(rows, values, **given)
+
+
+def _draws_for(balancer: Balancer, rows: Tensor) -> dict[str, Tensor]:
+    """What the pure function takes instead of drawing it, one row per problem."""
+    name = "weights" if isinstance(balancer, GramBalancer) else "combine"
+    known = inspect.signature(getattr(balancer, name)).parameters
+    generator = torch.Generator().manual_seed(0)
+    problems, tasks, size = rows.shape
+    draws: dict[str, Callable[[], Tensor]] = {
+        "orders": lambda: random_orders(tasks, generator=generator, batch=(problems,)),
+        "noise": lambda: torch.rand(problems, size, generator=generator, dtype=rows.dtype),
+    }
+    return {name: draw() for name, draw in draws.items() if name in known}
 
 
 def _replayed(network: ToyNetwork, balancer: Balancer) -> tuple[Tensor, Tensor]:
