@@ -92,6 +92,18 @@ def test_product_rule_survives_repeated_rows():
     assert relative_error(rows.gram, wanted @ wanted.mT) < 1e-5
 
 
+@pytest.mark.parametrize("tasks", [9, 40])
+@pytest.mark.parametrize("rows", [20, 24, 30])
+def test_product_rule_with_a_few_more_rows_than_inputs(rows, tasks):
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Linear(20, 256), nn.Tanh(), nn.Linear(256, 256), nn.ReLU())
+    losses = (trunk(torch.randn(rows, 20)) @ torch.randn(256, tasks)).square().mean(0)
+    found = TaskGradients(task_roots(losses), list(trunk.parameters()))
+    wanted = reference(losses, list(trunk.parameters()))
+    assert ProductRule in rules_of(found)
+    assert relative_error(found.gram, wanted @ wanted.mT) < 1e-5
+
+
 def test_convolution_rule_on_small_maps():
     torch.manual_seed(0)
     layer = nn.Conv2d(64, 64, 3, stride=2, padding=1, dilation=1)

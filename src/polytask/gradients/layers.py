@@ -105,9 +105,10 @@ class ProductRule(LayerRule):
             if not bool(info):
                 self._factor = factor.float()
                 return
-        self._factor = torch.linalg.qr(wide.mT, mode="r").R.to(
-            torch.promote_types(inputs.dtype, torch.float32)
-        )
+        factor = torch.linalg.qr(wide.mT, mode="r").R
+        # With more rows than inputs R is a trapezoid; rows of zeros change no inner product.
+        factor = functional.pad(factor, (0, 0, 0, self.rows - len(factor)))
+        self._factor = factor.to(torch.promote_types(inputs.dtype, torch.float32))
 
     def write(self, delta: Tensor, out: Tensor) -> None:
         """Block rows of the triangular product, from the right place on."""
