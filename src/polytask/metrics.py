@@ -96,9 +96,7 @@ def _per_class(scored: Scored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True positives, predicted and actual counts per class that occurs."""
     prediction, target = _labelled(scored)
     classes = np.union1d(target, prediction).astype(np.int64)
-    place = {c: i for i, c in enumerate(classes.tolist())}
-    p = np.array([place[c] for c in prediction.tolist()], dtype=np.int64)
-    t = np.array([place[c] for c in target.tolist()], dtype=np.int64)
+    p, t = np.searchsorted(classes, prediction), np.searchsorted(classes, target)
     size = len(classes)
     return (
         np.bincount(t[p == t], minlength=size),

@@ -198,3 +198,37 @@ def test_redrawn_splits_make_it_harder_to_show_something():
     other = make(shared=(0.01, 0.01), boosting=(0, 0), noise=0.005, overlap=1 / 3)
     assert other.tests[2].p > one.tests[2].p
     assert other.tests[2].interval.half_width > one.tests[2].interval.half_width
+
+
+GROUPED = ("single-task", "2 copies", "groups: stg")
+
+
+def grouped(**gains):
+    analysis = make(names=GROUPED, **gains)
+    told = facts(
+        joint=GROUPED[1:],
+        boosting=None,
+        grouped={"groups: stg": ["single-task", "2 copies"]},
+        controls=["2 copies"],
+        train_seconds={"single-task": 10.0, "2 copies": 4.0, "groups: stg": 20.0},
+    )
+    return write_verdict(analysis, told)
+
+
+def test_groups_have_to_beat_everything_simpler():
+    text = grouped(shared=(0.05, 0.05), boosting=(0.01, 0.01))
+    assert "Group the tasks: on the test rows groups: stg, the best of the groups" in text
+    assert "beats single-task (+" in text
+    assert "its training takes 2 times that of single-task" in text
+
+
+def test_do_not_group_is_an_answer():
+    text = grouped(shared=(-0.05, -0.05), boosting=(0.01, 0.01))
+    assert "Do not group the tasks: on the test rows groups: stg" in text
+    assert "is worse than single-task (-5" in text
+
+
+def test_what_averaging_gains_is_no_gain_of_groups():
+    text = grouped(shared=(0.05, 0.05), boosting=(0.05, 0.05))
+    assert "Grouping does not explain the gain: on the test rows groups: stg" in text
+    assert "shows no difference to 2 copies" in text

@@ -6,6 +6,7 @@ from polytask.architectures.defaults import default_architecture, default_encode
 from polytask.architectures.hard_sharing import HardSharing
 from polytask.architectures.heads import Heads, average_members
 from polytask.architectures.independent import Independent
+from polytask.architectures.specialised import SpecialisedModels, combine_outputs
 from polytask.architectures.wrapped import Wrapped
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "HardSharing",
     "Heads",
     "Independent",
+    "SpecialisedModels",
     "Wrapped",
     "average_members",
+    "combine_outputs",
     "default_architecture",
     "default_encoder",
 ]

@@ -1,6 +1,6 @@
 """What every architecture offers: outputs for all its tasks, and which parameters are shared.
 
-Shape legend: B batch, D features, C output size.
+Shape legend: T tasks, B batch, D features, C output size, m models.
 """
 
 from __future__ import annotations
@@ -96,3 +96,21 @@ class Architecture(nn.Module, ABC):
         """
         del inputs, outputs
         return {}
+
+    def member_weights(self) -> Tensor | None:
+        """Weights ``[T, m]`` of each task's loss in each of m models whose outputs in training are
+        the ensemble members; None where members count alike.
+
+        The loss of a task is then the weighted sum over the models instead of the mean over the
+        members. If the models have members of their own, these follow each other.
+        """
+        return None
+
+    def parts(self) -> Iterator[tuple[nn.Module, float]]:
+        """Modules that share no parameter with each other, and each one's share of the weight of
+        all losses; by default the whole.
+
+        ``TrainingSettings.clip_norm`` holds for each part by itself, times its share: a part is
+        clipped as if it were trained alone.
+        """
+        yield self, 1.0

@@ -15,7 +15,18 @@ from torch.nn import functional
 
 from polytask.architectures.base import TaskIndex
 from polytask.encoders.base import check_positive
-from polytask.tasks import Binary, Kind, Multiclass, Task, TaskTensors, group_into_blocks
+from polytask.tasks import (
+    Binary,
+    Kind,
+    Multiclass,
+    Segmentation,
+    Task,
+    TaskTensors,
+    group_into_blocks,
+)
+from polytask.tasks import (
+    Sequence as Tokens,
+)
 
 __all__ = ["Heads", "average_members"]
 
@@ -142,7 +153,7 @@ class BlockHead(nn.Module):
         return outputs
 
 
-def average_members(task: Task, outputs: Tensor) -> Tensor:
+def average_members(task: Task, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
     """The output whose prediction is the average of the members' predictions.
 
     Numbers are averaged as they are. For classes the average of the members' *probabilities* is
@@ -155,18 +166,20 @@ def average_members(task: Task, outputs: Tensor) -> Tensor:
     Args:
         task: Any task of the block.
         outputs: ``[M, ..., C]``.
+        weights: Of the members, broadcast to ``outputs``, sum 1 over M; None means 1 / M each.
 
     Returns:
         ``[..., C]``.
     """
     kind: Kind = task.kind
     if task.loss is None and isinstance(kind, Binary):
-        return _log_mean_exp(functional.logsigmoid(outputs)) - _log_mean_exp(
-            functional.logsigmoid(-outputs)
+        return _log_mean_exp(functional.logsigmoid(outputs), weights) - _log_mean_exp(
+            functional.logsigmoid(-outputs), weights
         )
-    if task.loss is None and isinstance(kind, Multiclass):
-        return _log_mean_exp(torch.log_softmax(outputs, dim=-1))
-    return outputs.mean(0)
+    if task.loss is None and isinstance(kind, (Multiclass, Segmentation, Tokens)):
+        classes = -3 if isinstance(kind, Segmentation) else -1
+        return _log_mean_exp(torch.log_softmax(outputs, dim=classes), weights)
+    return outputs.mean(0) if weights is None else (outputs * weights).sum(0)
 
 
 def encoder_output_size(encoder: nn.Module) -> int:
@@ -193,7 +206,9 @@ def head_layers(head: str, hidden: tuple[int, ...] | None, features: int) -> tup
     return hidden or (max(8, features // 2),)
 
 
-def _log_mean_exp(values: Tensor) -> Tensor:
+def _log_mean_exp(values: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is not None:
+        return torch.logsumexp(values + weights.log(), dim=0)
     return torch.logsumexp(values, dim=0) - math.log(values.shape[0])
 
 

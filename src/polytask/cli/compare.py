@@ -61,7 +61,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         typer.Option(
             help="What to compare with the single-task networks: boosting, or a balancer of"
             " polytask.balancers such as equal, uncertainty, pcgrad, or weight-search: the best of"
-            " 20 trainings with fixed weights (repeatable). Left out:"
+            " 20 trainings with fixed weights, or a grouper of polytask.grouping such as stg"
+            " (stg-hard: each task in one group only; stg:3: three groups), or the .json file of a"
+            " saved grouping (repeatable). Left out:"
             " boosting (tables only), equal, uncertainty and pcgrad."
         ),
     ] = None,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polytask.evaluation.comparing import compare
     from polytask.evaluation.comparison import Comparison
     from polytask.evaluation.executor import Executor, InlineExecutor, LocalExecutor
+    from polytask.evaluation.grouped import GroupedNetworks
     from polytask.evaluation.method import Budget, Fitted, Method, load_fitted
     from polytask.evaluation.network import NetworkMethod
     from polytask.evaluation.store import RunStore
@@ -30,6 +31,7 @@ __all__ = [
     "Comparison",
     "Executor",
     "Fitted",
+    "GroupedNetworks",
     "InlineExecutor",
     "LocalExecutor",
     "Method",
@@ -52,6 +54,7 @@ _HOME_OF = {
     "Comparison": "comparison",
     "Executor": "executor",
     "Fitted": "method",
+    "GroupedNetworks": "grouped",
     "InlineExecutor": "executor",
     "LocalExecutor": "executor",
     "Method": "method",

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
+from polytask import balancers, grouping
+from polytask.balancers import Balancer
 from polytask.evaluation.boosting import BoostingMethod
+from polytask.evaluation.grouped import GROUPING_FILE, GroupedNetworks
 from polytask.evaluation.method import Method
 from polytask.evaluation.network import ArchitectureFactory, NetworkMethod
 from polytask.evaluation.weight_search import WeightSearch
+from polytask.grouping.base import Grouper
+from polytask.grouping.grouping import Grouping
 from polytask.problems.problem import Problem
 
 __all__ = ["BASELINE", "Candidate", "candidate_by_name", "default_candidates"]
@@ -24,7 +31,10 @@ SEARCHED = "shared: searched weights"
 #: Balancers that are compared unless others are named.
 DEFAULT_BALANCERS = ("equal", "uncertainty", "pcgrad")
 
-Groups = Sequence[Sequence[str]] | Literal["single"] | None
+#: What stands before the names of candidates that group the tasks.
+GROUPS = "groups:"
+
+Groups = Sequence[Sequence[str]] | Grouping | Literal["single"] | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,8 @@ class Candidate:
         name: Shown in tables; unique in a comparison.
         method: How a group of tasks is learned.
         groups: None: all tasks together; "single": every task alone; else the groups, each task in
-            exactly one.
+            exactly one. A ``Grouping`` whose groups overlap or are soft makes the method, which
+            must be a ``NetworkMethod``, one of all tasks: ``GroupedNetworks``.
     """
 
     name: str
@@ -51,6 +62,22 @@ class Candidate:
                 f"Candidate {self.name!r}: `method` must be a method such as NetworkMethod(),"
                 f" found {self.method!r}."
             )
+        if isinstance(self.groups, Grouping):
+            self._use(self.groups)
+
+    def _use(self, grouping: Grouping) -> None:
+        """Groups that are a partition of the tasks are runs of their own, others one run."""
+        if grouping.is_hard and sum(map(len, grouping.groups)) == len(grouping.tasks):
+            object.__setattr__(self, "groups", grouping.groups)
+            return
+        if not isinstance(self.method, NetworkMethod):
+            raise TypeError(
+                f"Candidate {self.name!r}: groups that overlap or are soft need a NetworkMethod,"
+                f" found {self.method!r}."
+            )
+        grouped = GroupedNetworks(grouping=grouping, network=self.method)
+        object.__setattr__(self, "method", grouped)
+        object.__setattr__(self, "groups", None)
 
     def groups_of(self, tasks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         """The groups for the tasks of a problem, with each group's tasks in the problem's order.
@@ -63,6 +90,7 @@ class Candidate:
             return (tuple(tasks),)
         if self.groups == "single":
             return tuple((task,) for task in tasks)
+        assert not isinstance(self.groups, Grouping)  # replaced when the candidate was made
         named = [task for group in self.groups for task in group]
         for task in named:
             if task not in tasks:
@@ -95,13 +123,18 @@ def candidate_by_name(name: str, *, architecture: ArchitectureFactory | None = N
     """The candidate that a word on the command line means.
 
     Args:
-        name: "single-task", "boosting", "weight-search", or a balancer of ``polytask.balancers`` in
-            any spelling ("pcgrad", "PCGrad", "shared: pcgrad").
+        name: "single-task", "boosting", "weight-search", a balancer of ``polytask.balancers`` in
+            any spelling ("pcgrad", "PCGrad", "shared: pcgrad"), or a grouper of
+            ``polytask.grouping`` ("stg", "groups: stg"): with "-hard" every task only in the group
+            that serves it most, with ":3" three groups ("stg-hard:3"). A name that ends in ".json"
+            is the file of a saved ``Grouping``.
         architecture: For the networks; None means the default.
 
     Raises:
-        ValueError: There is no such candidate, or the balancer needs arguments.
+        ValueError: There is no such candidate or file, or the balancer or grouper needs arguments.
     """
+    if name.endswith(".json"):
+        return _from_file(name, architecture)
     word = _plain(name.removeprefix("shared:"))
     if word in ("singletask", "single", "stl"):
         return Candidate(BASELINE, NetworkMethod(architecture=architecture), "single")
@@ -109,14 +142,17 @@ def candidate_by_name(name: str, *, architecture: ArchitectureFactory | None = N
         return Candidate(BOOSTING, BoostingMethod(), "single")
     if word in (_plain(SEARCH), _plain(SEARCHED.removeprefix("shared:"))):
         return Candidate(SEARCHED, WeightSearch(method=NetworkMethod(architecture=architecture)))
-    classes = _balancers()
+    classes, groupers = _balancers(), _groupers()
+    grouped = re.fullmatch(r"(.*?)(-hard)?(?::(\d+))?", name.removeprefix(GROUPS).strip())
+    if word not in classes and grouped is not None and _plain(grouped[1]) in groupers:
+        return _from_grouper(groupers[_plain(grouped[1])], grouped, architecture)
     if word not in classes:
-        known = [
-            BASELINE,
-            BOOSTING,
-            SEARCH,
-            *sorted({_short(c.__name__) for c in classes.values()}),
-        ]
+        ways = sorted({_grouper_name(c) for c in groupers.values()})
+        if name.startswith(GROUPS):
+            asked = name.removeprefix(GROUPS).strip()
+            raise ValueError(f"No way of grouping {asked!r}; choose from {', '.join(ways)}.")
+        shared = sorted({_short(c.__name__) for c in classes.values()})
+        known = [BASELINE, BOOSTING, SEARCH, *shared, *ways]
         raise ValueError(f"No candidate {name!r}; choose from {', '.join(known)}.")
     balancer = classes[word]
     try:
@@ -130,20 +166,71 @@ def candidate_by_name(name: str, *, architecture: ArchitectureFactory | None = N
     return Candidate(f"shared: {_short(balancer.__name__)}", method)
 
 
-def _balancers() -> dict[str, Any]:
-    """Every concrete balancer that ``polytask.balancers`` exports, by its plain name."""
-    from polytask import balancers
+def _from_grouper(
+    grouper: type[Grouper], words: re.Match[str], architecture: ArchitectureFactory | None
+) -> Candidate:
+    """Networks of the groups that a grouper finds; ``words``: its name, "-hard", how many."""
+    try:
+        instance = grouper()
+    except TypeError as error:
+        raise ValueError(
+            f"{grouper.__name__} needs arguments, so it cannot be named alone; in Python use"
+            f" Candidate(name, GroupedNetworks(grouper={grouper.__name__}(...)))."
+        ) from error
+    count = None if words[3] is None else int(words[3])
+    method = GroupedNetworks(
+        grouper=instance,
+        num_groups=count,
+        network=NetworkMethod(architecture=architecture),
+        combine="hard" if words[2] else "auto",
+    )
+    shown = f"{GROUPS} {instance.name}{words[2] or ''}"
+    return Candidate(shown if count is None else f"{shown}:{count}", method)
 
-    found: dict[str, Any] = {}
-    for name in balancers.__all__:
-        value = getattr(balancers, name)
-        if (
-            inspect.isclass(value)
-            and issubclass(value, balancers.Balancer)
-            and not inspect.isabstract(value)
-        ):
-            found[_plain(name)] = found[_plain(_short(name))] = value
+
+def _from_file(name: str, architecture: ArchitectureFactory | None) -> Candidate:
+    """The networks of a saved grouping, shown under the last part of its path that says most."""
+    path = Path(name.removeprefix(GROUPS).strip())
+    if not path.is_file():
+        raise ValueError(
+            f"No candidate {name!r}: there is no such file; give the path of a saved grouping."
+        )
+    usual = path.name == GROUPING_FILE
+    shown = f"{path.resolve().parent.name}/{path.name}" if usual else path.name
+    method = NetworkMethod(architecture=architecture)
+    return Candidate(f"{GROUPS} {shown}", method, Grouping.load(path))
+
+
+def _balancers() -> dict[str, type[Balancer]]:
+    """Every concrete balancer that ``polytask.balancers`` exports, by its plain name."""
+    found: dict[str, type[Balancer]] = {}
+    for name, value in _concrete(balancers, Balancer):
+        found[_plain(name)] = found[_plain(_short(name))] = value
     return found
+
+
+def _groupers() -> dict[str, type[Grouper]]:
+    """Every concrete grouper that ``polytask.grouping`` exports, by its plain names."""
+    found: dict[str, type[Grouper]] = {}
+    for name, value in _concrete(grouping, Grouper):
+        for known in (name, _short(name), _grouper_name(value)):
+            found[_plain(known)] = value
+    return found
+
+
+def _grouper_name(grouper: type[Grouper]) -> str:
+    try:
+        return grouper().name
+    except TypeError:  # it needs arguments: only its class can say what it is called
+        return _short(grouper.__name__)
+
+
+def _concrete(package: ModuleType, base: type) -> Iterator[tuple[str, Any]]:
+    """The classes among a package's exports that can be made."""
+    for name in package.__all__:
+        value = getattr(package, name)
+        if inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value):
+            yield name, value
 
 
 def _plain(name: str) -> str:

@@ -20,6 +20,7 @@ from polytask.evaluation.scores import Interval, ScoreTable, interval
 from polytask.evaluation.store import RunStore
 from polytask.evaluation.verdict import VerdictFacts, write_verdict
 from polytask.files import write_atomically
+from polytask.grouping.random_groups import RandomGroups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,8 +191,13 @@ class Comparison:
             name for name in self.candidates if any(len(group) > 1 for group in self.groups(name))
         ]
         searched = [n for n in joint if self.method(n).get("method") == "weight search"]
+        grouped = [n for n in joint if self._has_groups(n)]
+        controls = [n for n in grouped if self._is_control(n)]
+        networks = [n for n in (self.baseline, *joint) if n not in grouped]
         facts = VerdictFacts(
             joint=joint,
+            grouped={n: [*networks, *controls] for n in grouped if n not in controls},
+            controls=controls,
             searched={
                 name: [
                     other
@@ -206,6 +212,16 @@ class Comparison:
             incomplete=not self.is_complete,
         )
         return write_verdict(self.analysis, facts)
+
+    def _has_groups(self, name: str) -> bool:
+        """Whether a candidate learns groups of tasks: neither all together nor each alone."""
+        found = self.method(name).get("method") == "grouped networks"
+        return found or len(self.groups(name)) > 1
+
+    def _is_control(self, name: str) -> bool:
+        """Whether a candidate's groups are drawn at random, or copies of all tasks."""
+        grouper = self.method(name).get("grouper") or {}
+        return grouper.get("type") == RandomGroups.__name__
 
     def leaderboard(self) -> pd.DataFrame:
         """One row per candidate, best on validation first; the composite comes last.

@@ -5,6 +5,7 @@ Shape legend: N rows, C output size, T tasks.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Mapping
@@ -22,6 +23,12 @@ __all__ = ["RATE_GRID", "Budget", "FitRecord", "Fitted", "Method", "Resumable", 
 #: what is most often better. The same for every method.
 RATE_GRID = (1.0, 1 / 3, 3.0, 1 / 10, 10.0)
 METHOD_FILE = "method.json"
+#: Class of a saved model, by the "method" of its file; imported when it is needed.
+FITTED_KINDS = {
+    "network": "polytask.evaluation.network:FittedNetwork",
+    "boosting": "polytask.evaluation.boosting:FittedBoosting",
+    "groups": "polytask.evaluation.grouped:FittedGroups",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +146,8 @@ class Method(Protocol):
 class Resumable(Method, Protocol):
     """A method whose fit is many trainings, and which can go on where a killed fit has stopped."""
 
-    @property
-    def trainings(self) -> int:
-        """Most trainings per fit, each with the budget's time."""
+    def trainings(self, num_tasks: int) -> int:
+        """Most trainings per fit of this many tasks, each with the budget's time."""
 
     def resuming_in(self, folder: Path) -> Method:
         """The same method, which writes down in a folder what it has finished, and reads it."""
@@ -159,17 +165,13 @@ def load_fitted(folder: Path | str) -> Fitted:
     except FileNotFoundError as error:
         raise ValueError(f"{folder} holds no saved model ({METHOD_FILE} is missing).") from error
     kind = record.get("method")
-    if kind == "network":
-        from polytask.evaluation.network import FittedNetwork
-
-        return FittedNetwork.load(folder, record)
-    if kind == "boosting":
-        from polytask.evaluation.boosting import FittedBoosting
-
-        return FittedBoosting.load(folder, record)
-    raise ValueError(
-        f"{folder / METHOD_FILE} names the method {kind!r}, which this version does not know."
-    )
+    if kind not in FITTED_KINDS:
+        raise ValueError(
+            f"{folder / METHOD_FILE} names the method {kind!r}, which this version does not know."
+        )
+    module, name = FITTED_KINDS[kind].split(":")
+    fitted: Fitted = getattr(importlib.import_module(module), name).load(folder, record)
+    return fitted
 
 
 def fit_record_from(record: Mapping[str, Any]) -> FitRecord:

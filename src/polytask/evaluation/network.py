@@ -29,7 +29,7 @@ from polytask.training import (
     predict_outputs,
 )
 
-__all__ = ["FittedNetwork", "NetworkMethod", "fit_record"]
+__all__ = ["FittedNetwork", "NetworkMethod", "fit_record", "within_budget"]
 
 ArchitectureFactory = Callable[[Problem], Architecture]
 WEIGHTS_FILE = "model.safetensors"
@@ -87,7 +87,7 @@ class NetworkMethod:
     ) -> FittedNetwork:
         """Train a fresh network; see ``Method.fit``."""
         base = self.settings or TrainingSettings.for_problem(problem)
-        settings = _within_budget(base, seed, budget, rate)
+        settings = within_budget(base, seed, budget, rate)
         device = settings.resolved_device()
         observers = []
         if self.cosines and len(problem.tasks) > 1:
@@ -95,7 +95,7 @@ class NetworkMethod:
         # Outside the run's own process (a notebook) the user's random state stays as it was.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            model = self._build(problem)
+            model = self.build(problem)
             balancer = (
                 copy.deepcopy(self.balancer)
                 if self.balancer is not None and len(problem.tasks) > 1
@@ -112,7 +112,8 @@ class NetworkMethod:
         cosines = _matrix(observers[0].mean) if observers else None
         return FittedNetwork(model.cpu(), fit_record(result, settings, str(device), cosines))
 
-    def _build(self, problem: Problem) -> Architecture:
+    def build(self, problem: Problem) -> Architecture:
+        """A fresh model for the tasks of a problem."""
         if self.architecture is not None:
             return self.architecture(problem)
         from polytask.architectures import default_architecture
@@ -186,9 +187,10 @@ class FittedNetwork:
         return FittedNetwork(architecture.eval(), fit_record_from(record["fit"]))
 
 
-def _within_budget(
+def within_budget(
     base: TrainingSettings, seed: int, budget: Budget, rate: float
 ) -> TrainingSettings:
+    """Training settings with what the budget and the run decide."""
     return dataclasses.replace(
         base,
         epochs=budget.epochs,

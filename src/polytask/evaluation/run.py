@@ -30,6 +30,7 @@ RUN_PACKAGES = (
     "balancers",
     "encoders",
     "gradients",
+    "grouping",
     "problems",
     "samplers",
     "solvers",
@@ -42,6 +43,7 @@ RUN_MODULES = (
     "evaluation/network.py",
     "evaluation/boosting.py",
     "evaluation/trees.py",
+    "evaluation/grouped.py",
     "evaluation/method.py",
     "evaluation/weight_proposals.py",
     "evaluation/weight_search.py",
@@ -97,8 +99,9 @@ class RunSpec:
     def hard_limit(self) -> float | None:
         """Seconds after which the run is ended; None for no limit."""
         limit = self.budget.hard_limit
-        trainings = self.method.trainings if isinstance(self.method, Resumable) else 1
-        return None if limit is None else limit * trainings
+        if limit is None or not isinstance(self.method, Resumable):
+            return limit
+        return limit * self.method.trainings(len(self.tasks))
 
 
 @functools.cache

@@ -30,6 +30,9 @@ class VerdictFacts:
         incomplete: Whether the comparison was ended early.
         searched: Per candidate with searched fixed weights, the candidates that learn the same
             groups with a balancer.
+        grouped: Per candidate that learns groups of tasks that were found or given, the candidates
+            that it has to beat: those without groups, and the controls.
+        controls: Candidates with groups that nobody thought about.
     """
 
     joint: Sequence[str]
@@ -38,6 +41,8 @@ class VerdictFacts:
     num_failed: int = 0
     incomplete: bool = False
     searched: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    grouped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    controls: Sequence[str] = ()
 
 
 def write_verdict(analysis: Analysis, facts: VerdictFacts) -> str:
@@ -59,6 +64,7 @@ def write_verdict(analysis: Analysis, facts: VerdictFacts) -> str:
     sentences.extend(_others(analysis, joint))
     sentences.extend(_boosting(analysis, facts))
     sentences.extend(_searched(analysis, facts))
+    sentences.extend(_grouping(analysis, facts))
     sentences.extend(_cost(analysis, facts))
     sentences.extend(_advice(analysis, facts))
     sentences.extend(_gaps(analysis, facts))
@@ -246,24 +252,60 @@ def _searched(analysis: Analysis, facts: VerdictFacts) -> list[str]:
         tests = _duels(analysis, name, others)
         if not tests:
             continue
-        # The key is what was found: True better, False worse, None nothing.
-        found: dict[bool | None, list[str]] = {True: [], False: [], None: []}
-        adjusted = holm([test.p for test in tests.values()])
-        for (other, test), p in zip(tests.items(), adjusted, strict=True):
-            mean = test.interval.mean
-            shown = "" if math.isnan(p) else f", {_p(p)}"
-            # An undefined p is not below the level.
-            found[mean > 0 if p < LEVEL else None].append(
-                f"{other} ({100 * mean:+.1f} points of Δm{shown})"
-            )
-        verbs = {True: "beats", False: "is worse than", None: "shows no difference to"}
-        pieces = [f"{verbs[key]} {_listing(names)}" for key, names in found.items() if names]
+        _, told = _told(tests)
         sentences.append(
-            f"Searching for fixed weights: on the test rows {name} {', '.join(pieces)} (paired,"
-            f" corrected for {_count(len(tests), 'comparison')})"
+            f"Searching for fixed weights: on the test rows {name} {told} (paired, corrected for"
+            f" {_count(len(tests), 'comparison')})"
             f"{_price(facts.train_seconds, name, list(tests))}."
         )
     return sentences
+
+
+def _grouping(analysis: Analysis, facts: VerdictFacts) -> list[str]:
+    """Whether groups that were found are worth having: tested against everything simpler, and
+    against controls that average as many networks without any thought.
+    """
+    places = [analysis.table.place(name) for name in facts.grouped]
+    best = _first(analysis, places)
+    if best is None:
+        return []
+    name = analysis.table.candidates[best]
+    rivals = facts.grouped[name]
+    tests = _duels(analysis, name, rivals)
+    if not tests:
+        return []
+    found, told = _told(tests)
+    simpler = [rival for rival in tests if rival not in facts.controls]
+    if all(rival in found[True] for rival in tests):
+        headline = "Group the tasks"
+    elif all(rival in found[True] for rival in simpler):
+        headline = "Grouping does not explain the gain"
+    else:
+        headline = "Do not group the tasks"
+    return [
+        f"{headline}: on the test rows {name}, the best of the groups on validation, {told}"
+        f" (paired, corrected for {_count(len(tests), 'comparison')})"
+        f"{_price(facts.train_seconds, name, simpler or list(tests))}."
+    ]
+
+
+def _told(tests: Mapping[str, PairedTest]) -> tuple[dict[bool | None, list[str]], str]:
+    """Whom a candidate beats (True), is worse than (False) or shows no difference to (None), and
+    the same in words.
+    """
+    found: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    texts: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    adjusted = holm([test.p for test in tests.values()])
+    for (other, test), p in zip(tests.items(), adjusted, strict=True):
+        mean = test.interval.mean
+        shown = "" if math.isnan(p) else f", {_p(p)}"
+        # An undefined p is not below the level.
+        outcome = mean > 0 if p < LEVEL else None
+        found[outcome].append(other)
+        texts[outcome].append(f"{other} ({100 * mean:+.1f} points of Δm{shown})")
+    verbs = {True: "beats", False: "is worse than", None: "shows no difference to"}
+    pieces = [f"{verbs[key]} {_listing(names)}" for key, names in texts.items() if names]
+    return found, ", ".join(pieces)
 
 
 def _duels(analysis: Analysis, name: str, others: Sequence[str]) -> dict[str, PairedTest]:

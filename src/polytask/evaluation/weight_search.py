@@ -110,10 +110,9 @@ class WeightSearch:
     def __repr__(self) -> str:
         return rebuildable_repr(self)
 
-    @property
-    def trainings(self) -> int:
+    def trainings(self, num_tasks: int) -> int:
         """Trainings that a fit may take; see ``Resumable``."""
-        return self.evaluations
+        return 1 if num_tasks == 1 else self.evaluations
 
     def resuming_in(self, folder: Path) -> WeightSearch:
         """The same search with its journal in a folder; see ``Resumable``."""

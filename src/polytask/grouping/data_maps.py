@@ -1,46 +1,228 @@
-"""Data maps: how sure a model was of each example's true class while it trained.
+"""Data maps: how sure a model was of each example's truth while it trained.
 
-Shape legend: T tasks, N training rows, B batch, K tasks of one block, E recorded epochs.
+Shape legend: T tasks, N training rows, B batch, K tasks of one block, E recorded epochs, M ensemble
+members.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from polytask.problems.problem import Batch
-from polytask.tasks import Binary, Multiclass, TaskTensors
+from polytask.files import write_atomically
+from polytask.grouping.grouping import GroupingCost
+from polytask.grouping.learner import Learner
+from polytask.grouping.moments import Deviation, RunningMoments
+from polytask.problems.problem import Problem, Split
+from polytask.tasks import Binary, Kind, Multiclass, Regression, TaskTensors
 from polytask.training.observers import Observer
 from polytask.training.reports import EpochReport, StepReport
+from polytask.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from polytask.training.trainer import Trainer
 
-__all__ = ["DataMapRecorder"]
+__all__ = [
+    "DataMap",
+    "DataMapRecorder",
+    "confidence",
+    "default_epochs",
+    "record_data_map",
+    "why_no_data_map",
+]
+
+#: From a kind, outputs ``[..., C]`` and encoded targets ``[...]`` to a number per example.
+Measure = Callable[[Kind, Tensor, Tensor], Tensor]
+
+#: Snapshots on disk.
+FILE = "data_map.npy"
+#: By name, for files.
+DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+#: Parts of the training after which ``record_data_map`` looks, where nothing else is said.
+QUARTERS = (0.25, 0.5, 0.75, 1.0)
+#: Numbers that are worked on at a time: enough for a processor's cache to be warm, few enough to
+#: fit.
+PIECE = 2**17
+
+
+def confidence(kind: Kind, output: Tensor, target: Tensor) -> Tensor:
+    """How likely a model holds the truth to be.
+
+    Classes: p(y), the probability of the true class y. Regression, with target y and output f in
+    standard deviations of the training targets (whose mean is 0):
+
+        c = 1 / (1 + exp((y - f)^2 - y^2)),
+
+    the probability that y comes from N(f, 1/2), the model, rather than from N(0, 1/2), the mean of
+    the targets, if both are as likely beforehand. Of several numbers the mean squares are taken.
+
+    A model that knows nothing (f = 0) has 1/2 everywhere, as one of a balanced class has. Where it
+    is better than the mean c exceeds 1/2, the more the farther the target is from the mean; where
+    it is worse c falls below. So maps of numbers and of classes can be compared.
+
+    Args:
+        kind: Binary, Multiclass or Regression.
+        output: ``[..., C]``.
+        target: ``[...]``, encoded.
+
+    Returns:
+        ``[...]`` in [0, 1].
+
+    Differences: the paper has no data maps for regression. This measure was the best of those
+        compared in ``experiments/grouping/regression_maps``.
+    """
+    if isinstance(kind, Binary):
+        logit = output.squeeze(-1)
+        return (logit * target.to(logit.dtype).mul_(2).sub_(1)).sigmoid_()
+    loss = kind.loss(output, target)
+    if isinstance(kind, Multiclass):
+        return loss.neg_().exp_()
+    return (kind.loss(torch.zeros_like(output), target) - loss).sigmoid_()
+
+
+@dataclass(frozen=True, eq=False)
+class DataMap:
+    """Mean and deviation, over the epochs so far, of the confidence in each example's truth.
+
+    Args:
+        tasks: Names, in order.
+        values: ``[T, E, N, 2]``: mean, deviation; float16, float32 or float64, possibly on disk.
+            NaN where an example has no label, was never seen, or has no sample deviation yet.
+        epochs: After which epochs, ascending.
+        deviation: "population" or "sample".
+        cost: What recording took.
+        notes: Sentences that a reader should see.
+
+    Raises:
+        ValueError: Shapes that do not fit.
+    """
+
+    tasks: tuple[str, ...]
+    values: Tensor
+    epochs: tuple[int, ...]
+    deviation: Deviation = "population"
+    cost: GroupingCost = field(default_factory=GroupingCost)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check."""
+        expected = (len(self.tasks), len(self.epochs), *self.values.shape[2:3], 2)
+        if tuple(self.values.shape) != expected or self.values.dim() != 4:
+            raise ValueError(
+                f"`values` must be [{len(self.tasks)} tasks, {len(self.epochs)} epochs, examples,"
+                f" 2], found shape {tuple(self.values.shape)}."
+            )
+        if self.values.dtype not in DTYPES.values():
+            raise ValueError(f"`values` must be one of {list(DTYPES)}, found {self.values.dtype}.")
+
+    @property
+    def num_examples(self) -> int:
+        """The number of training rows N."""
+        return self.values.shape[2]
+
+    def vectors(self) -> Tensor:
+        """A point per task ``[T, E N 2]`` for clustering; a view where the values are
+        contiguous.
+        """
+        return self.values.flatten(1)
+
+    def select(self, tasks: Sequence[str]) -> DataMap:
+        """The map of some tasks, in the given order."""
+        for name in tasks:
+            if name not in self.tasks:
+                raise ValueError(f"No task {name!r} in the data map; it has {list(self.tasks)}.")
+        index = torch.tensor([self.tasks.index(name) for name in tasks], dtype=torch.int64)
+        values = self.values.index_select(0, index)
+        return dataclasses.replace(self, tasks=tuple(tasks), values=values)
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file, with everything but the values as JSON in its header;
+        atomically.
+        """
+        record = {
+            "tasks": self.tasks,
+            "epochs": self.epochs,
+            "deviation": self.deviation,
+            "cost": asdict(self.cost),
+            "notes": self.notes,
+        }
+        header = {"data_map": json.dumps(record, ensure_ascii=False)}
+        tensors = {"values": self.values.contiguous()}
+        write_atomically(Path(path), lambda place: save_file(tensors, place, metadata=header))
+
+    @classmethod
+    def load(cls, path: Path | str) -> DataMap:
+        """Read what ``save`` wrote; the values stay on disk until they are used.
+
+        Raises:
+            ValueError: The file is torn, or no data map.
+        """
+        try:
+            with safe_open(Path(path), framework="pt") as file:
+                record = json.loads((file.metadata() or {})["data_map"])
+                values = file.get_tensor("values")
+            return cls(
+                tuple(record["tasks"]),
+                values,
+                tuple(record["epochs"]),
+                record["deviation"],
+                GroupingCost(**record["cost"]),
+                tuple(record["notes"]),
+            )
+        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is torn or no data map that Polytask has saved ({error}); record it again."
+            ) from error
+
+    def __repr__(self) -> str:
+        return (
+            f"DataMap({len(self.tasks)} tasks, {self.num_examples} examples, after epochs "
+            f"{self.epochs}, {self.deviation} deviation)"
+        )
 
 
 class DataMapRecorder(Observer):
-    """Records mean and standard deviation over epochs of the true class's probability, per example.
+    """Records mean and deviation over epochs of the true class's probability, per example and task.
 
     The probabilities are those of the training steps themselves (no second pass over the data), so
     the weights move while an epoch is recorded. Mean and sum of squared deviations are updated as
     the batches come (Welford); nothing grows with the number of epochs except the chosen snapshots.
+    An example that an epoch leaves out keeps its numbers, one that comes twice counts twice. All
+    tasks with a label are recorded, whatever tasks the sampler draws. Of ensemble members the mean
+    confidence is taken.
 
     Args:
         epochs: Epochs after which a snapshot is taken; empty: only the map at the end.
         deviation: "population" divides by the number of epochs n as Swayamdipta et al. do, "sample"
             by n - 1 as the code of STG-MTL does (NaN after one epoch).
+        dtype: Of the snapshots. The running moments are float64 for float64 and float32 otherwise,
+            so that float16 only rounds what is stored: numbers in [0, 1] by at most 2^-12.
+        folder: Snapshots go to ``data_map.npy`` there and running moments to a nameless file
+            instead of memory. The file must stay as long as the map is used or training may be
+            resumed.
+        measure: What is recorded instead of ``confidence``.
 
     Differences: the paper does not say which deviation it uses; the default follows the cited
-        definition, the other option the released code.
+        definition, the other option the released code. Both leave class weights of the loss in the
+        probability, as the released code does.
 
-    Cost: one gather per block and step; memory 2 T N numbers and 2 T N per snapshot.
+    Cost: per step the confidences, two gathers and two scatters of ``[B, T]``; measured in
+        ``benchmarks/grouping/data_maps.py``. Memory 2 T N numbers and 2 T N per snapshot.
 
     Raises:
-        ValueError: A task that has no classes, inputs that are not shared, or an epoch below 1.
+        ValueError: Bad arguments; on the first step a task without a confidence, inputs that are
+            not shared, or a checkpoint of another problem.
 
     References:
         A. Sherif, A. Abid, M. Elattar, M. ElHelw, STG-MTL: Scalable Task Grouping for Multi-Task
@@ -52,90 +234,342 @@ class DataMapRecorder(Observer):
         self,
         *,
         epochs: Sequence[int] = (),
-        deviation: Literal["population", "sample"] = "population",
+        deviation: Deviation = "population",
+        dtype: torch.dtype = torch.float32,
+        folder: Path | str | None = None,
+        measure: Measure = confidence,
     ) -> None:
-        if any(epoch < 1 for epoch in epochs):
-            raise ValueError(f"`epochs` must be >= 1, found {tuple(epochs)}.")
-        if deviation not in ("population", "sample"):
-            raise ValueError(f"`deviation` must be 'population' or 'sample', found {deviation!r}.")
-        self.epochs = tuple(epochs)
+        _check_choices(epochs, deviation, dtype)
+        self.epochs = tuple(sorted(set(epochs)))
         self.deviation = deviation
+        self.dtype = dtype
+        self.folder = None if folder is None else Path(folder)
+        self.measure = measure
         self.tasks: tuple[str, ...] = ()
-        self._count = self._mean = self._squares = torch.empty(0)
-        self._snapshots: dict[int, Tensor] = {}
-        self._kinds: dict[str, Binary | Multiclass] = {}
+        self._kinds: dict[str, Kind] = {}
+        self._moments: RunningMoments | None = None
+        self._columns: slice | Tensor = slice(None)
+        self._values: Tensor | None = None
+        self._pending: list[tuple[Tensor, TaskTensors, TaskTensors]] = []
+        self._done: list[int] = []
+        self._epoch = 0
+        self._restored: dict[str, Any] | None = None
 
     def on_start(self, trainer: Trainer) -> None:
-        """Make room for every task and training row."""
-        if trainer.problem.layout != "shared":
-            raise ValueError("A data map needs shared inputs: one row of the map per example.")
-        for task in trainer.problem.tasks:
-            if not isinstance(task.kind, (Binary, Multiclass)):
-                raise ValueError(
-                    f"Task {task.name!r} is a {type(task.kind).__name__}; a data map needs classes."
-                )
-            self._kinds[task.name] = task.kind
+        """Make room for every task and training row, or take up what a checkpoint holds."""
+        reason = why_no_data_map(trainer.problem)
+        if reason is not None:
+            raise ValueError(reason)
+        if trainer.epoch > 0 and self._restored is None and self._moments is not None:
+            return
+        split = trainer.problem.train
+        assert isinstance(split, Split)
+        self._split = split
+        self._kinds = {task.name: task.kind for task in split.tasks}
         self.tasks = tuple(self._kinds)
-        if self._mean.numel() == 0:
-            shape = (len(self.tasks), len(trainer.problem.train))
-            self._count, self._mean, self._squares = torch.zeros(
-                3, *shape, dtype=torch.float64, device=trainer.device
-            ).unbind()
+        columns = [name for names, _ in split.targets.blocks for name in names]
+        order = [columns.index(name) for name in self.tasks]
+        # A slice copies nothing where the blocks have the order of the tasks.
+        self._columns = slice(None) if order == sorted(order) else torch.tensor(order)
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._moments = RunningMoments(
+            len(split),
+            len(self.tasks),
+            dtype=torch.float64 if self.dtype == torch.float64 else torch.float32,
+            device=trainer.device,
+            folder=self.folder,
+        )
+        self._pending, self._done, self._epoch = [], [], trainer.epoch
+        self._values = self._room(len(self.epochs), new=self._restored is None)
+        if self._restored is not None:
+            self._take_up(self._restored)
+            self._restored = None
 
     def on_step(self, report: StepReport) -> None:
-        """Add the examples of the step's batches."""
+        """Keep the step's outputs; those of several steps are added together.
+
+        Within a training step every small operation starts with cold caches, so that a few large
+        ones cost less than half of many small ones.
+        """
         for batch, outputs in zip(report.batches, report.outputs, strict=True):
-            self._add(batch, TaskTensors.from_mapping(outputs))
+            assert isinstance(batch.indices, Tensor)
+            found = TaskTensors.from_mapping(outputs)
+            self._pending.append((batch.indices, batch.targets, found))
+        if sum(len(rows) for rows, _, _ in self._pending) * len(self.tasks) >= PIECE:
+            self._add_pending()
 
     def on_epoch(self, report: EpochReport) -> None:
         """Take a snapshot after the chosen epochs."""
+        self._epoch = report.epoch
+        self._add_pending()
         if report.epoch in self.epochs:
-            self._snapshots[report.epoch] = self.current()
+            assert self._values is not None
+            self.write(self._values[:, self.epochs.index(report.epoch)])
+            if self.folder is not None:
+                with (self.folder / FILE).open("rb+") as file:
+                    os.fsync(file.fileno())
+            self._done.append(report.epoch)
 
     def current(self) -> Tensor:
-        """The map so far ``[T, N, 2]``: mean and deviation, NaN for examples never seen."""
-        mean = torch.where(self._count > 0, self._mean, torch.nan)
-        divisor = self._count if self.deviation == "population" else self._count - 1
-        variance = torch.where(divisor > 0, self._squares / divisor, torch.nan)
-        return torch.stack([mean, variance.clamp_min(0).sqrt()], dim=-1).cpu()
+        """The map so far ``[T, N, 2]``: mean and deviation, NaN for examples never seen or without
+        a label.
+        """
+        self._check_started()
+        found = torch.empty(len(self.tasks), len(self._split), 2, dtype=self.dtype)
+        self.write(found)
+        return found
 
-    def data_map(self) -> Tensor:
-        """Snapshots ``[T, E, N, 2]``, or the map at the end ``[T, 1, N, 2]`` if none was chosen."""
-        found = [self._snapshots[epoch] for epoch in sorted(self._snapshots)]
-        return torch.stack(found or [self.current()], dim=1)
+    def data_map(self, *, allow_fewer: bool = False) -> DataMap:
+        """The snapshots, or the map as it is now if none was chosen.
 
-    def _add(self, batch: Batch, outputs: TaskTensors) -> None:
-        assert isinstance(batch.indices, Tensor)
-        for (names, target), present in zip(batch.targets.blocks, batch.present, strict=True):
-            stacked = outputs.block(names)
-            dim = 2 if outputs.members > 1 else 1
-            output = torch.stack([outputs[n] for n in names], dim) if stacked is None else stacked
-            probabilities = self._kinds[names[0]].probabilities(output)
-            if outputs.members > 1:
-                probabilities = probabilities.mean(0)
-            chosen = probabilities.gather(-1, target.unsqueeze(-1)).squeeze(-1).double()  # [B, K]
-            rows = torch.tensor([self.tasks.index(name) for name in names], device=chosen.device)
-            self._update(rows, batch.indices, chosen.T, None if present is None else present.T)
+        Args:
+            allow_fewer: Leave out chosen epochs that training did not reach, with a note, instead
+                of raising an error.
 
-    def _update(
-        self, rows: Tensor, columns: Tensor, values: Tensor, present: Tensor | None
-    ) -> None:
-        """Welford's update of the entries ``[K, B]`` at these tasks and examples."""
-        place = (rows[:, None], columns[None, :])
-        seen = torch.ones_like(values) if present is None else present.double()
-        count = self._count[place] + seen
-        delta = (values - self._mean[place]) * seen
-        mean = self._mean[place] + delta / count.clamp_min(1)
-        self._squares[place] += delta * (values - mean)
-        self._mean[place] = mean
-        self._count[place] = count
+        Raises:
+            ValueError: Nothing was recorded, or training ended before a chosen epoch.
+        """
+        self._check_started()
+        assert self._values is not None
+        if not self.epochs:
+            values = self._room(1)
+            self.write(values[:, 0])
+            return DataMap(self.tasks, values, (self._epoch,), self.deviation)
+        missing = sorted(set(self.epochs) - set(self._done))
+        if not missing:
+            return DataMap(self.tasks, self._values, self.epochs, self.deviation)
+        sentence = f"Training ended after epoch {self._epoch}, before epochs {missing} of the map"
+        if not allow_fewer or not self._done:
+            raise ValueError(
+                f"{sentence}; train with `patience=None` and enough epochs, or choose earlier ones."
+            )
+        values = self._values[:, : len(self._done)]
+        notes = (f"{sentence}.",)
+        return DataMap(self.tasks, values, tuple(self._done), self.deviation, notes=notes)
+
+    def _check_started(self) -> None:
+        if self._moments is None:
+            raise ValueError("The recorder has seen no training; give it to a Trainer's observers.")
+
+    def _add_pending(self) -> None:
+        """Add the examples of the steps since the last time."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        assert self._moments is not None
+        mean = self._moments.mean
+        rows = torch.cat([rows for rows, _, _ in pending])
+        found = []
+        for names, _ in pending[0][1].blocks:
+            target = torch.cat([_block(targets, names) for _, targets, _ in pending])
+            members = pending[0][2].members
+            output = torch.cat(
+                [_block(outputs, names) for _, _, outputs in pending], dim=1 if members > 1 else 0
+            )
+            if output.dtype not in (torch.float32, torch.float64):
+                output = output.float()
+            values = self.measure(self._kinds[names[0]], output, target)
+            found.append(values.mean(0) if members > 1 else values)
+        joined = found[0] if len(found) == 1 else torch.cat(found, dim=1)
+        self._moments.add(rows.to(mean.device), joined.to(device=mean.device, dtype=mean.dtype))
+
+    def write(self, place: Tensor) -> None:
+        """Put the map as it is now into ``[T, N, 2]``."""
+        self._add_pending()
+        assert self._moments is not None
+        rows = len(self._split)
+        size = max(1, PIECE // len(self.tasks))
+        for start in range(0, rows, size):
+            piece = slice(start, min(start + size, rows))
+            labelled = self._labelled(piece)
+            for index, found in enumerate(self._moments.read(piece, self.deviation)):
+                if labelled is not None:
+                    found.masked_fill_(~labelled.to(found.device), torch.nan)
+                place[:, piece, index] = found.cpu()[:, self._columns].T
+
+    def _labelled(self, rows: slice) -> Tensor | None:
+        """Mask ``[n, T]`` in the order of the blocks; None where no label is missing.
+
+        Labels stay the same while a model trains, so they need no count per task.
+        """
+        masks = self._split.masks
+        if all(mask is None for mask in masks):
+            return None
+        parts = []
+        for (_, target), mask in zip(self._split.targets.blocks, masks, strict=True):
+            some = target[rows]
+            parts.append(
+                torch.ones(some.shape[:2], dtype=torch.bool, device=some.device)
+                if mask is None
+                else mask[rows]
+            )
+        return torch.cat(parts, dim=1)
+
+    def _room(self, epochs: int, *, new: bool = True) -> Tensor:
+        """Space ``[T, E, N, 2]`` for snapshots, in memory or on disk."""
+        shape = (len(self.tasks), epochs, len(self._split), 2)
+        return _room(shape, self.dtype, self.folder, new=new)
+
+    def _take_up(self, state: Mapping[str, Any]) -> None:
+        assert self._moments is not None
+        assert self._values is not None
+        self._moments.load_state_dict(state["moments"])
+        for epoch, values in state["snapshots"].items():
+            if epoch not in self.epochs:
+                raise ValueError(
+                    f"The checkpoint has a data map after epoch {epoch}, `epochs` are"
+                    f" {self.epochs}; resume with the same recorder."
+                )
+            if values is not None:
+                self._values[:, self.epochs.index(epoch)] = values
+            self._done.append(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments and snapshots."""
-        moments = {"count": self._count, "mean": self._mean, "squares": self._squares}
-        return {**moments, "snapshots": self._snapshots}
+        """Moments and snapshots; of snapshots on disk only which there are."""
+        self._add_pending()
+        if self._moments is None or self._values is None:
+            return {}
+        place = {epoch: self.epochs.index(epoch) for epoch in self._done}
+        return {
+            "moments": self._moments.state_dict(),
+            "snapshots": {
+                epoch: self._values[:, i] if self.folder is None else None
+                for epoch, i in place.items()
+            },
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from ``state_dict``."""
-        self._count, self._mean, self._squares = state["count"], state["mean"], state["squares"]
-        self._snapshots = state["snapshots"]
+        """Continue from ``state_dict``; taken up when training starts."""
+        self._restored = state or None
+
+
+def why_no_data_map(problem: Problem) -> str | None:
+    """Why a problem has no data map (a sentence), or None if it has one."""
+    if problem.layout != "shared":
+        return "A data map needs shared inputs: one row of the map per example."
+    for task in problem.tasks:
+        if not isinstance(task.kind, (Binary, Multiclass, Regression)):
+            return (
+                f"Task {task.name!r} is a {type(task.kind).__name__}; a data map needs classes or"
+                " numbers."
+            )
+    return None
+
+
+def record_data_map(
+    problem: Problem,
+    learner: Learner | None = None,
+    *,
+    source: Literal["joint", "single"] = "joint",
+    epochs: Sequence[int] | None = None,
+    deviation: Deviation = "population",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    folder: Path | str | None = None,
+) -> DataMap:
+    """Train, and return the data map of all tasks.
+
+    Every epoch of the settings is run: early stopping would end the map of one task before that of
+    another.
+
+    Args:
+        problem: Tasks and rows, with shared inputs; only training and validation rows are looked
+            at.
+        learner: How networks are trained; None means the default network and settings.
+        source: "joint": one network of all tasks; "single": one network per task. The maps have the
+            same shape and meaning.
+        epochs: After which epochs; None means a quarter, a half, three quarters and all of the
+            settings' epochs: early ones tell which examples a task learns first, late ones which it
+            never learns, and every further one adds 2 N numbers per task.
+        deviation: See ``DataMapRecorder``.
+        seed: Of initialisation and batch order, the same for every network.
+        dtype: Of the map.
+        folder: For a map that does not fit in memory: it is kept in ``data_map.npy`` there.
+
+    Cost: one network, or T.
+
+    Raises:
+        ValueError: ``why_no_data_map`` has a reason, an epoch beyond those of the settings, or a
+            time limit that ended training before the last epoch.
+    """
+    reason = why_no_data_map(problem)
+    if reason is not None:
+        raise ValueError(reason)
+    if source not in ("joint", "single"):
+        raise ValueError(f"`source` must be 'joint' or 'single', found {source!r}.")
+    learner = learner or Learner()
+    base = learner.settings or TrainingSettings.for_problem(problem)
+    settings = dataclasses.replace(base, patience=None)
+    chosen = default_epochs(settings.epochs) if epochs is None else tuple(sorted(set(epochs)))
+    _check_choices(chosen, deviation, dtype)
+    if not chosen or chosen[-1] > settings.epochs:
+        raise ValueError(
+            f"`epochs` must lie in 1 .. {settings.epochs}, the epochs of the settings, found"
+            f" {chosen}."
+        )
+
+    def record(part: Problem, place: Path | str | None) -> DataMap:
+        recorder = DataMapRecorder(epochs=chosen, deviation=deviation, dtype=dtype, folder=place)
+        trained = learner.train(part, seed=seed, observers=(recorder,), settings=settings)
+        return dataclasses.replace(recorder.data_map(), cost=trained.cost)
+
+    if source == "joint":
+        return record(problem, folder)
+    names = tuple(task.name for task in problem.tasks)
+    place = None if folder is None else Path(folder)
+    values = _room((len(names), len(chosen), len(problem.train), 2), dtype, place)
+    cost = GroupingCost()
+    for index, name in enumerate(names):
+        found = record(problem.subset([name]), None)
+        values[index] = found.values[0]
+        cost += found.cost
+    return DataMap(names, values, chosen, deviation, cost)
+
+
+def default_epochs(total: int) -> tuple[int, ...]:
+    """After a quarter, a half, three quarters and all of the epochs."""
+    return tuple(sorted({max(1, round(part * total)) for part in QUARTERS}))
+
+
+def _block(tensors: TaskTensors, names: tuple[str, ...]) -> Tensor:
+    """The tensor of a block, also where each of its tasks has a tensor of its own."""
+    found = tensors.block(names)
+    if found is not None:
+        return found
+    return torch.stack([tensors[name] for name in names], dim=2 if tensors.members > 1 else 1)
+
+
+def _check_choices(epochs: Sequence[int], deviation: str, dtype: torch.dtype) -> None:
+    if any(epoch < 1 for epoch in epochs):
+        raise ValueError(f"`epochs` must be >= 1, found {tuple(epochs)}.")
+    if deviation not in get_args(Deviation):
+        raise ValueError(f"`deviation` must be 'population' or 'sample', found {deviation!r}.")
+    if dtype not in DTYPES.values():
+        raise ValueError(f"`dtype` must be one of torch's {', '.join(DTYPES)}, found {dtype}.")
+
+
+def _room(
+    shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None, *, new: bool = True
+) -> Tensor:
+    """Space for a map, in memory or in ``data_map.npy``; with ``new=False`` the file is there."""
+    if folder is None or 0 in shape:
+        return torch.full(shape, torch.nan, dtype=dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
+    name = next(name for name, known in DTYPES.items() if known == dtype)
+    if new:
+        # An earlier map that is still in use keeps the file that it has.
+        path.unlink(missing_ok=True)
+        return torch.from_numpy(
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(name), shape=shape)
+        )
+    if not path.exists():
+        raise ValueError(f"{path} of the interrupted training is gone; start afresh.")
+    mapped = np.lib.format.open_memmap(path, mode="r+")
+    if mapped.shape != shape or mapped.dtype != np.dtype(name):
+        raise ValueError(
+            f"{path} is {mapped.shape} of {mapped.dtype}, the training needs {shape} of {name};"
+            " resume with the same recorder."
+        )
+    return torch.from_numpy(mapped)

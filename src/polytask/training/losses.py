@@ -1,7 +1,8 @@
 """Task losses of a batch: the mean over each task's labelled samples (eq. 2 of the first lecture),
 block by block.
 
-Shape legend: T tasks with labels in the batch, B batch, K tasks of one block, M ensemble members.
+Shape legend: T tasks with labels in the batch, B batch, K tasks of one block, M ensemble members, m
+models.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ class TaskLosses:
 
     Args:
         tasks: All tasks of the problem, in order.
+        member_weights: ``[tasks, m]``, see ``Architecture.member_weights``: the loss of a task is
+            the weighted sum over m models, whose inner ensemble members follow each other and count
+            as their mean; None means the mean over all members.
     """
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[Task], *, member_weights: Tensor | None = None) -> None:
         self.tasks = {task.name: task for task in tasks}
-        self._class_weights: dict[tuple[object, ...], Tensor | None] = {}
+        self._member_weights = member_weights
+        self._tables: dict[tuple[object, ...], Tensor | None] = {}
 
     def __call__(
         self, outputs: Mapping[str, Tensor], batch: Batch, counts: Mapping[str, float] | None = None
@@ -93,22 +98,50 @@ class TaskLosses:
             per_example = task.loss(output, target)
         else:
             per_example = task.kind.loss(output, target, self._weights_of(names, output))
-        return per_example.mean(0) if members > 1 else per_example
+        return self._over_members(names, per_example, members)
+
+    def _over_members(self, names: tuple[str, ...], losses: Tensor, members: int) -> Tensor:
+        """One loss ``[B, K]`` from those of the members ``[M, B, K]`` (``[B, K]`` if M is 1)."""
+        weights = self._weights_of_members(names, losses, members)
+        if weights is None:
+            return losses.mean(0) if members > 1 else losses
+        return (losses * weights).sum(0) if members > 1 else losses * weights[0]
+
+    def _weights_of_members(
+        self, names: tuple[str, ...], losses: Tensor, members: int
+    ) -> Tensor | None:
+        """``[M, 1, K]``."""
+        if self._member_weights is None:
+            return None
+        key = ("members", members, names, losses.device, losses.dtype)
+        if key not in self._tables:
+            models = self._member_weights.shape[1]
+            inner, rest = divmod(members, models)
+            if rest:
+                raise ValueError(
+                    f"Outputs have {members} ensemble members, which are not those of {models}"
+                    " models; every model needs the same number of them."
+                )
+            order = list(self.tasks)
+            rows = self._member_weights[[order.index(name) for name in names]] / inner
+            table = rows.repeat_interleave(inner, dim=1).T.unsqueeze(1)
+            self._tables[key] = table.to(losses.dtype).to(losses.device)
+        return self._tables[key]
 
     def _weights_of(self, names: tuple[str, ...], output: Tensor) -> Tensor | None:
-        key = (names, output.device, output.dtype)
-        if key not in self._class_weights:
+        key = ("classes", names, output.device, output.dtype)
+        if key not in self._tables:
             rows = [self.tasks[name].class_weights for name in names]
             if all(row is None for row in rows):
-                self._class_weights[key] = None
+                self._tables[key] = None
             else:
                 kind = self.tasks[names[0]].kind
                 ones = (1.0,) * max(2, kind.output_size)
                 table = torch.tensor(
                     [row or ones for row in rows], device=output.device, dtype=output.dtype
                 )
-                self._class_weights[key] = table
-        return self._class_weights[key]
+                self._tables[key] = table
+        return self._tables[key]
 
 
 def _channels(task: Task, output: Tensor) -> int:

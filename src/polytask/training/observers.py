@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from polytask.training.step import TrainingStep
     from polytask.training.trainer import Trainer
 
-__all__ = ["GradientCosines", "JsonLinesLog", "Observer", "Probe", "Progress", "TensorBoard"]
+__all__ = [
+    "GradientCosines",
+    "JsonLinesLog",
+    "Observer",
+    "Probe",
+    "Progress",
+    "TensorBoard",
+    "task_gramian",
+]
 
 
 class Observer:
@@ -84,14 +92,22 @@ class Probe(Observer):
 class GradientCosines(Probe):
     """Mean cosine between the tasks' gradients on the shared parameters: who conflicts with whom.
 
-    Cost of one look: one forward pass and T backward passes through the trunk.
+    Cost of one look: one forward pass and, with scope "trunk", T backward passes through the trunk;
+    with the other scopes no pass goes back further than the last shared layer.
 
     Args:
         every: Steps between two looks.
+        scope: What the gradients are taken of: "trunk" (all shared parameters), "last" (those of
+            the last shared layer) or "features" (the shared representation itself).
     """
 
-    def __init__(self, *, every: int = 10) -> None:
+    def __init__(
+        self, *, every: int = 10, scope: Literal["trunk", "last", "features"] = "trunk"
+    ) -> None:
         super().__init__(every=every)
+        if scope not in ("trunk", "last", "features"):
+            raise ValueError(f"`scope` must be 'trunk', 'last' or 'features', found {scope!r}.")
+        self.scope = scope
         self.tasks: tuple[str, ...] = ()
         self._sum: Tensor | None = None
         self._count: Tensor | None = None
@@ -103,8 +119,7 @@ class GradientCosines(Probe):
         shared = list(step.architecture.shared_parameters())
         if not shared or len(batch.tasks) < 2:
             return
-        losses = step.losses(step.architecture(batch.inputs), batch)
-        gram = gradients.gramian(losses, shared).double().cpu()
+        gram = task_gramian(step, batch, self.scope)[1].double().cpu()
         norms = gram.diagonal().clamp_min(0).sqrt()
         scale = torch.where(norms > 0, 1 / norms, torch.zeros_like(norms))
         index = torch.tensor([step.positions[name] for name in batch.tasks])
@@ -127,6 +142,37 @@ class GradientCosines(Probe):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._sum, self._count = state["sum"], state["count"]
+
+
+def task_gramian(
+    step: TrainingStep, batch: Batch, scope: Literal["trunk", "last", "features"] = "trunk"
+) -> tuple[Tensor, Tensor]:
+    """Losses ``[K]`` of a batch's tasks and the inner products ``[K, K]`` of their gradients.
+
+    Args:
+        step: Gives the model and the losses.
+        batch: What the losses are of.
+        scope: What the gradients are taken of, as in ``GradientCosines``.
+
+    Raises:
+        ValueError: Scope "features" with an architecture that has no single shared representation
+            of this batch.
+    """
+    model = step.architecture
+    features = model.features(batch.inputs)
+    outputs = model(batch.inputs) if features is None else model.heads(features)
+    losses = step.losses(outputs, batch)
+    if scope == "features":
+        if features is None:
+            raise ValueError(
+                f"Scope 'features' needs one representation that all heads start from, which"
+                f" {type(model).__name__} does not have for these inputs; use scope 'trunk'."
+            )
+        return losses, gradients.feature_gramian(losses, features)
+    chosen = model.shared_parameters() if scope == "trunk" else model.last_shared_parameters()
+    variables = gradients.unique_variables(chosen)
+    seeds = gradients.trunk_seeds(losses, features, variables)
+    return losses, gradients.TaskGradients(seeds, variables).gram
 
 
 class Progress(Observer):

@@ -32,7 +32,8 @@ class TrainingSettings:
         warmup_steps: Steps over which the learning rate rises linearly from 0.
         patience: Epochs without a better validation criterion before training stops; None trains
             all epochs.
-        clip_norm: Largest allowed norm of the gradient; None does not clip.
+        clip_norm: Largest allowed norm of the gradient (of each of several models, see
+            ``Architecture.parts``); None does not clip.
         accumulate: Batches per optimiser step.
         precision: "bfloat16" runs forward passes under autocast; "auto" does so on a GPU that
             supports it.

@@ -39,7 +39,7 @@ class TrainingStep:
         balancer: Turns losses into gradients.
         optimizer: Uses the gradients.
         strategy: For tasks that arrive one after the other; None for plain training.
-        clip_norm: Largest norm of the gradient, or None.
+        clip_norm: Largest norm of the gradient, or None; see ``Architecture.parts``.
         autocast: Dtype of mixed precision for forward passes, or None.
     """
 
@@ -57,13 +57,13 @@ class TrainingStep:
         self.balancer = balancer
         self.optimizer = optimizer
         self.strategy = strategy
-        self.clip_norm = clip_norm
         self.autocast = autocast
-        self.losses = TaskLosses(architecture.tasks)
+        self.losses = TaskLosses(architecture.tasks, member_weights=architecture.member_weights())
         self.positions = {task.name: i for i, task in enumerate(architecture.tasks)}
         # Gradient methods start from the shared representation, or share head work through it.
         self._looks_at_gradients = getattr(balancer, "scope", None) in ("trunk", "features")
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._clipped = [] if clip_norm is None else self._clip_groups(clip_norm)
         self._shared = list(architecture.shared_parameters())
         self._last_shared = list(architecture.last_shared_parameters())
 
@@ -120,8 +120,8 @@ class TrainingStep:
             )
         if self.strategy is not None:
             self.strategy.edit_gradients(self.architecture)
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self.clip_norm)
+        for parameters, norm in self._clipped:
+            nn.utils.clip_grad_norm_(parameters, norm)
         self.optimizer.step()
         if balancer.revisits_losses:
             with torch.no_grad():
@@ -139,6 +139,18 @@ class TrainingStep:
             auxiliary={name: term.detach() for name, term in auxiliary.items()},
             notes=dict(balancer.notes),
         )
+
+    def _clip_groups(self, norm: float) -> list[tuple[list[Tensor], float]]:
+        """Parameters that are clipped together, and the largest norm of each group's gradient."""
+        parts = list(self.architecture.parts())
+        if len(parts) == 1:
+            return [(self._parameters, norm)]
+        rest = {id(parameter): parameter for parameter in self._parameters}
+        groups = []
+        for module, share in parts:
+            own = [rest.pop(id(p)) for p in module.parameters() if id(p) in rest]
+            groups.append((own, norm * share))
+        return [*groups, (list(rest.values()), norm)] if rest else groups
 
     def _forward(self, batch: Batch) -> tuple[TaskTensors, Tensor | None, dict[str, Tensor]]:
         """Outputs, the shared representation where the balancer looks at it, and terms outside the
