@@ -11,6 +11,9 @@ from typing import Any
 
 __all__ = ["arguments", "describe", "rebuildable_repr"]
 
+#: What a class without a constructor of its own takes from ``object``.
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 def arguments(instance: object) -> dict[str, Any]:
     """The constructor arguments of an object that keeps each under its own name."""
@@ -18,7 +21,7 @@ def arguments(instance: object) -> dict[str, Any]:
     return {
         name: getattr(instance, name)
         for name, parameter in signature.parameters.items()
-        if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        if name != "self" and parameter.kind not in VARIADIC
     }
 
 

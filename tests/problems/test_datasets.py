@@ -48,6 +48,7 @@ def test_data_sets_are_found_by_their_exports():
         "digits",
         "digits13",
         "linnerud",
+        "planted_groups",
         "related_regression",
         "separate_shapes",
     ]

@@ -134,6 +134,8 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     out.mkdir(parents=True, exist_ok=True)
     found.save(out / GROUPING_FILE)
     typer.echo(f"grouping: {out / GROUPING_FILE}")
+    for picture in _pictures(found, out):
+        typer.echo(f"figure:   {picture}")
     if check:
         _measure(source, candidate, found, budget, out, seeds or values.seeds, workers)
 
@@ -175,6 +177,18 @@ def show_grouping(grouping: Grouping) -> None:
     for note in grouping.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"found with {grouping.cost}")
+
+
+def _pictures(found: Grouping, out: Path) -> list[Path]:
+    """Draw the memberships."""
+    from polytask.files import write_atomically
+    from polytask.report.figures import membership_figures
+
+    drawn = membership_figures(found.tasks, found.memberships.tolist())
+    paths = [out / f"memberships{number or ''}.svg" for number in range(len(drawn))]
+    for path, picture in zip(paths, drawn, strict=True):
+        write_atomically(path, picture)
+    return paths
 
 
 def _measure(

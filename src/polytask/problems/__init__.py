@@ -2,6 +2,7 @@
 
 from polytask.problems.digits import digits, digits13
 from polytask.problems.loaders import BatchLoader, RowStream
+from polytask.problems.planted import planted_assignment, planted_groups
 from polytask.problems.problem import Batch, Problem, SeparateSplit, Split
 from polytask.problems.reading import read_table
 from polytask.problems.sklearn_sets import diabetes, linnerud
@@ -34,6 +35,8 @@ __all__ = [
     "grouped_split",
     "linnerud",
     "load_source",
+    "planted_assignment",
+    "planted_groups",
     "read_table",
     "related_regression",
     "separate_shapes",

@@ -5,6 +5,7 @@ Shape legend: C candidates, S seeds, T tasks.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from polytask.report.data import (
     GradientCosines,
     ReportData,
     SeedScore,
+    TaskGroups,
     TaskRow,
     WeightHistory,
 )
@@ -56,6 +58,7 @@ def report_data(comparison: Comparison) -> ReportData:
         curves=tuple(_curves(comparison)),
         weights=tuple(_weights(comparison)),
         cosines=tuple(_cosines(comparison)),
+        groups=tuple(_groups(comparison)),
         rows=plan["rows"],
         columns=tuple(_columns(plan["schema"])),
         notes=tuple(plan["notes"]),
@@ -131,6 +134,8 @@ def _description(comparison: Comparison, name: str) -> str:
         return "a model per task"
     what = "one model for all tasks" if len(groups) == 1 else f"{len(groups)} groups of tasks"
     method = comparison.method(name)
+    if method.get("method") == "grouped networks":
+        return "a network per group; the groups are found anew for every seed"
     if method.get("method") == "weight search":
         # Its training time is that of the whole search.
         trainings = f"the best of at most {method['evaluations']} trainings"
@@ -239,6 +244,24 @@ def _cosines(comparison: Comparison) -> Iterator[GradientCosines]:
             yield GradientCosines(
                 candidate, comparison.tasks, tuple(tuple(row) for row in mean.tolist())
             )
+
+
+def _groups(comparison: Comparison) -> Iterator[TaskGroups]:
+    """What the candidates that look for groups have found, the preferred candidate's first."""
+    from sklearn.metrics import adjusted_rand_score
+
+    found: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
+    for candidate, seed, runs in _finished_runs(comparison):
+        for run in runs:
+            if run.result is not None and "grouping" in run.result["curves"]:
+                found[candidate].append((seed, run.result["curves"]["grouping"]))
+    for candidate in sorted(found, key=lambda name: name != comparison.winner):
+        labels = [np.array(grouping["serving"]).argmax(1) for _, grouping in found[candidate]]
+        pairs = [adjusted_rand_score(a, b) for a, b in itertools.combinations(labels, 2)]
+        seed, first = found[candidate][0]
+        memberships = tuple(tuple(row) for row in first["memberships"])
+        agreement = float(np.mean(pairs)) if pairs else NAN
+        yield TaskGroups(candidate, seed, tuple(first["tasks"]), memberships, agreement)
 
 
 def _failures(comparison: Comparison) -> Iterator[Failure]:

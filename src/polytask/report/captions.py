@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from polytask.report.data import GradientCosines
+import math
+
+from polytask.report.data import GradientCosines, TaskGroups
 from polytask.report.figures.cosines import conflicts
 from polytask.report.formats import number, shorten
 
-__all__ = ["COST", "CURVE", "GAIN", "LEADERBOARD", "WEIGHT", "cosines"]
+__all__ = ["COST", "CURVE", "GAIN", "LEADERBOARD", "WEIGHT", "cosines", "groups"]
 
 LEADERBOARD = (
     "Means over seeds on the test rows, with 95 % intervals (Student's t). Δm is the mean over"
@@ -52,4 +54,18 @@ def cosines(found: GradientCosines) -> str:
         "Cosine between the tasks' gradients on the shared parameters, mean over the looks during"
         " training and over seeds. Below 0 (orange) a step that helps one task hurts the other;"
         f" above 0 (blue) it helps both; near 0 they do not touch.{words}"
+    )
+
+
+def groups(found: TaskGroups) -> str:
+    """What a matrix of memberships shows, and how far the seeds agree."""
+    words = ""
+    if not math.isnan(found.agreement):
+        words = (
+            f" Agreement of the seeds' groups (adjusted Rand index, 1: the same, 0: chance):"
+            f" {number(found.agreement, 2)}."
+        )
+    return (
+        f"Weight of each task's loss in the network of each group, as found with seed {found.seed}"
+        f" on training and validation rows.{words}"
     )

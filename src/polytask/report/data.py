@@ -16,6 +16,7 @@ __all__ = [
     "GradientCosines",
     "ReportData",
     "SeedScore",
+    "TaskGroups",
     "TaskRow",
     "WeightHistory",
 ]
@@ -155,6 +156,25 @@ class GradientCosines:
     matrix: tuple[tuple[float, ...], ...]
 
 
+@dataclass(frozen=True)
+class TaskGroups:
+    """Which tasks a candidate learned together, in the first seed that is finished.
+
+    Args:
+        candidate: Whose groups they are.
+        seed: Whose groups are shown.
+        tasks: In the user's order.
+        memberships: ``[T][m]``.
+        agreement: Mean adjusted Rand index of the groups of two seeds; NaN with one seed.
+    """
+
+    candidate: str
+    seed: int
+    tasks: tuple[str, ...]
+    memberships: tuple[tuple[float, ...], ...]
+    agreement: float = NAN
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
     """One target, as it was learned and scored.
@@ -220,6 +240,7 @@ class ReportData:
         curves: One per training run.
         weights: One per training run with a balancer.
         cosines: One per candidate on which gradients were looked at.
+        groups: One per candidate that found groups of tasks.
         rows: Rows per split.
         columns: Columns of the user's table; empty for other data.
         notes: Sentences about the data.
@@ -244,6 +265,7 @@ class ReportData:
     curves: tuple[Curve, ...] = ()
     weights: tuple[WeightHistory, ...] = ()
     cosines: tuple[GradientCosines, ...] = ()
+    groups: tuple[TaskGroups, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
     columns: tuple[ColumnRow, ...] = ()
     notes: tuple[str, ...] = ()

@@ -169,6 +169,19 @@ def _figures(data: ReportData) -> dict[str, Any]:
             {"candidate": c.candidate, "picture": Markup(picture), "caption": captions.cosines(c)}
             for c, picture in zip(shown, figures.cosine_figures(data), strict=True)
         ],
+        "group_figures": [
+            {
+                "candidate": found.candidate,
+                "pictures": [
+                    Markup(picture)
+                    for picture in figures.membership_figures(
+                        found.tasks, found.memberships, f"groups-{number}"
+                    )
+                ],
+                "caption": captions.groups(found),
+            }
+            for number, found in enumerate(data.groups)
+        ],
     }
 
 
@@ -179,6 +192,7 @@ def _sections(data: ReportData, figures: Mapping[str, Any]) -> list[dict[str, st
         "scores": "Scores" if data.scores else "",
         "curves": "Learning curves" if figures["curve_figures"] else "",
         "weights": "Task weights" if figures["weight_figures"] or figures["fixed_weights"] else "",
+        "groups": "Groups of tasks" if figures["group_figures"] else "",
         "conflict": "Gradient conflict" if figures["cosine_figures"] else "",
         "data": "Data",
         "failures": "Failures" if data.failures else "",
