@@ -192,7 +192,7 @@ class Comparison:
         ]
         searched = [n for n in joint if self.method(n).get("method") == "weight search"]
         grouped = [n for n in joint if self._has_groups(n)]
-        controls = [n for n in grouped if self._is_control(n)]
+        controls = [n for n in grouped if self.is_control(n)]
         networks = [n for n in (self.baseline, *joint) if n not in grouped]
         facts = VerdictFacts(
             joint=joint,
@@ -218,7 +218,7 @@ class Comparison:
         found = self.method(name).get("method") == "grouped networks"
         return found or len(self.groups(name)) > 1
 
-    def _is_control(self, name: str) -> bool:
+    def is_control(self, name: str) -> bool:
         """Whether a candidate's groups are drawn at random, or copies of all tasks."""
         grouper = self.method(name).get("grouper") or {}
         return grouper.get("type") == RandomGroups.__name__

@@ -247,12 +247,14 @@ def _cosines(comparison: Comparison) -> Iterator[GradientCosines]:
 
 
 def _groups(comparison: Comparison) -> Iterator[TaskGroups]:
-    """What the candidates that look for groups have found, the preferred candidate's first."""
+    """What the candidates that look for groups have found, the preferred candidate's first; the
+    groups of controls say nothing.
+    """
     from sklearn.metrics import adjusted_rand_score
 
     found: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
     for candidate, seed, runs in _finished_runs(comparison):
-        for run in runs:
+        for run in runs if not comparison.is_control(candidate) else ():
             if run.result is not None and "grouping" in run.result["curves"]:
                 found[candidate].append((seed, run.result["curves"]["grouping"]))
     for candidate in sorted(found, key=lambda name: name != comparison.winner):
