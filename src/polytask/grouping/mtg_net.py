@@ -29,7 +29,7 @@ class MTGNetwork(GainModel):
     Args:
         hidden: Size H of embeddings, heads and feed-forward layers; 32.
         layers: 2, the paper's.
-        heads: 2, the authors' code.
+        heads: 2, the default in the authors' code (their training passes 1).
         ensemble: Networks, 2.
         epochs: Passes over the observed sets; 60.
         learning_rate: 0.002; the weight decay is the authors' 0.0005.
@@ -178,7 +178,7 @@ class MTGNet(Grouper):
 
     References:
         X. Song, S. Zheng, W. Cao, J. Yu, J. Bian: Efficient and Effective Multi-task Grouping via
-        Meta Learning on Task Combinations, NeurIPS 2022 (section 4, algorithm 1).
+        Meta Learning on Task Combinations, NeurIPS 2022 (algorithm 1).
     """
 
     def __init__(

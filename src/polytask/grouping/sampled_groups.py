@@ -64,8 +64,8 @@ class SampledGroups(Grouper):
     Args:
         model: Predicts gains; None means ``PartnerRelevance``. It is copied, not fitted itself.
         sets_per_task: K: so many networks per task are trained besides the single-task networks;
-            4 is 108 sets for 27 tasks, where ``PartnerRelevance`` orders sets as well as a ridge
-            does after all 351 pairs' worth of training (experiments/grouping/gains).
+            4 is 108 sets for 27 tasks, after which ``PartnerRelevance`` orders sets better than a
+            ridge after 351, the number of pairs (experiments/grouping/gains).
         rounds: In how many rounds. The sets of the first are random (the first one holds all
             tasks), those of each later round are chosen by ``next_sets`` from the model so far.
 
