@@ -161,7 +161,7 @@ def test_missing_labels_and_one_task() -> None:
 def test_what_it_cannot_do_is_said_before_training() -> None:
     problem = two_sorts(60)
     for number in (0, 6):
-        with pytest.raises(ValueError, match=f"number of tasks, 5, found {number}"):
+        with pytest.raises(ValueError, match=f"the number of tasks, found {number}"):
             STG().find(problem, num_groups=number)
     separate = separate_shapes()
     assert STG().why_not(problem) is None

@@ -3,6 +3,7 @@
 Every grouper finds a ``Grouping`` with ``find``; the parts work on their own.
 """
 
+from polytask.grouping.affinity_grouper import AffinityGrouper
 from polytask.grouping.base import Affinity, Grouper, GroupScores
 from polytask.grouping.clustering import (
     Clusters,
@@ -47,6 +48,7 @@ __all__ = [
     "STG",
     "TAG",
     "Affinity",
+    "AffinityGrouper",
     "Choice",
     "Clusters",
     "DataMap",

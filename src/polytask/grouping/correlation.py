@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from polytask.grouping.affinity_grouper import AffinityGrouper
 from polytask.grouping.base import Affinity
 from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
-from polytask.grouping.pairs import PairGrouper, pair_affinity, too_few_tasks
+from polytask.grouping.pairs import pair_affinity, too_few_tasks
 from polytask.problems.problem import Problem, Split
 from polytask.tasks import Binary, Kind, Multiclass, Regression
 from polytask.training.prediction import predict_outputs
@@ -73,7 +74,7 @@ def association(columns: Sequence[Tensor], *, absolute: bool = True) -> Tensor:
     return matrix
 
 
-class LabelCorrelation(PairGrouper):
+class LabelCorrelation(AffinityGrouper):
     """Groups tasks by the correlation of their labels in the training rows; trains nothing.
 
     A_ij is ``association`` of the two tasks' labels: |phi| or |Pearson|, correlation ratio, or
@@ -125,7 +126,7 @@ class LabelCorrelation(PairGrouper):
         return _to_affinity(problem, columns, matrix, cost, self.alone)
 
 
-class PredictionCorrelation(PairGrouper):
+class PredictionCorrelation(AffinityGrouper):
     """Groups tasks by the correlation of what models predict for them on the validation rows.
 
     A_ij is ``association`` of the predicted numbers and class probabilities. Predictions leave out

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import torch
 
-from polytask.grouping.base import Affinity, Grouper
-from polytask.grouping.grouping import Grouping
+from polytask.grouping.affinity_grouper import AffinityGrouper, refuse
+from polytask.grouping.base import Affinity
 from polytask.grouping.learner import Learner
 from polytask.grouping.measured import (
     measure_losses,
-    refuse,
     relative_gains,
     why_not_validated,
 )
 from polytask.grouping.scores import TableScores, all_sets
-from polytask.grouping.search import find_groups
 from polytask.problems.problem import Problem
 from polytask.training.settings import TrainingSettings
 
@@ -28,7 +26,7 @@ __all__ = ["Exhaustive"]
 MOST_TASKS = 10
 
 
-class Exhaustive(Grouper):
+class Exhaustive(AffinityGrouper):
     """Trains every set of tasks and chooses the groups with the best measured gains.
 
     gain(j, S) = (L_j - L_j(S)) / L_j, with L_j and L_j(S) the validation losses of task j alone
@@ -69,18 +67,6 @@ class Exhaustive(Grouper):
         """
         refuse(self, problem)
         return measured_sets(problem, learner or Learner(), seed=seed)
-
-    def find(
-        self,
-        problem: Problem,
-        *,
-        learner: Learner | None = None,
-        num_groups: int | None = None,
-        seed: int = 0,
-    ) -> Grouping:
-        refuse(self, problem, num_groups)
-        affinity = self.affinity(problem, learner=learner, seed=seed)
-        return find_groups(affinity, method=self.name, num_groups=num_groups, seed=seed)
 
 
 def measured_sets(

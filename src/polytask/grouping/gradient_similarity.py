@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from polytask.grouping.affinity_grouper import AffinityGrouper
 from polytask.grouping.base import Affinity
 from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
-from polytask.grouping.pairs import PairGrouper, pair_affinity, too_few_tasks
+from polytask.grouping.pairs import pair_affinity, too_few_tasks
 from polytask.grouping.tag import check_shares
 from polytask.problems.problem import Problem
 from polytask.training.observers import GradientCosines
@@ -25,7 +26,7 @@ __all__ = ["GradientSimilarity"]
 SimilarityScope = Literal["trunk", "last", "features"]
 
 
-class GradientSimilarity(PairGrouper):
+class GradientSimilarity(AffinityGrouper):
     """Trains one joint network and groups tasks by the mean cosine between their gradients.
 
     A_ij = mean over looks of <g_i, g_j> / (|g_i| |g_j|), with g_i = ∇ L_i of the same batch. Unlike

@@ -9,25 +9,23 @@ import dataclasses
 
 import torch
 
-from polytask.grouping.base import Affinity, Grouper
+from polytask.grouping.affinity_grouper import AffinityGrouper, refuse
+from polytask.grouping.base import Affinity
 from polytask.grouping.exhaustive import MOST_TASKS, measured_sets
-from polytask.grouping.grouping import Grouping
 from polytask.grouping.learner import Learner
 from polytask.grouping.measured import (
     measure_losses,
-    refuse,
     relative_gains,
     why_not_validated,
 )
 from polytask.grouping.scores import PairScores, sets_of_size
-from polytask.grouping.search import find_groups
 from polytask.problems.problem import Problem
 from polytask.training.settings import TrainingSettings
 
 __all__ = ["ESA", "HOA"]
 
 
-class HOA(Grouper):
+class HOA(AffinityGrouper):
     """Trains every pair of tasks and predicts larger groups from them (higher-order approximation).
 
     gain(j, S) = mean over i in S, i != j, of (L_j - L_j({i, j})) / L_j, with L_j and L_j({i, j})
@@ -63,20 +61,8 @@ class HOA(Grouper):
         refuse(self, problem)
         return measured_pairs(problem, learner or Learner(), seed=seed)
 
-    def find(
-        self,
-        problem: Problem,
-        *,
-        learner: Learner | None = None,
-        num_groups: int | None = None,
-        seed: int = 0,
-    ) -> Grouping:
-        refuse(self, problem, num_groups)
-        affinity = self.affinity(problem, learner=learner, seed=seed)
-        return find_groups(affinity, method=self.name, num_groups=num_groups, seed=seed)
 
-
-class ESA(Grouper):
+class ESA(AffinityGrouper):
     """Trains every set of tasks for a fraction of the epochs (early stopping approximation).
 
     The gains are those of ``Exhaustive`` (or of ``HOA``, with ``pairs_only``), read off networks
@@ -131,18 +117,6 @@ class ESA(Grouper):
         short = dataclasses.replace(settings, epochs=epochs)
         measure = measured_pairs if self.pairs_only else measured_sets
         return measure(problem, learner, seed=seed, settings=short)
-
-    def find(
-        self,
-        problem: Problem,
-        *,
-        learner: Learner | None = None,
-        num_groups: int | None = None,
-        seed: int = 0,
-    ) -> Grouping:
-        refuse(self, problem, num_groups)
-        affinity = self.affinity(problem, learner=learner, seed=seed)
-        return find_groups(affinity, method=self.name, num_groups=num_groups, seed=seed)
 
 
 def measured_pairs(

@@ -8,13 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from polytask.grouping.base import Grouper
 from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
 from polytask.problems.problem import Problem
 from polytask.training.settings import TrainingSettings
 
-__all__ = ["measure_losses", "refuse", "relative_gains", "why_not_validated"]
+__all__ = ["measure_losses", "relative_gains", "why_not_validated"]
 
 #: A task whose single-task loss is below this is solved already: a thousandth of a nat, or of a
 #: standardised squared error, is the unit in which its gains are counted instead of its own loss.
@@ -80,17 +79,3 @@ def why_not_validated(problem: Problem) -> str | None:
         if problem.validation.num_labels(task.name) == 0:
             return f"Task {task.name!r} has no labels in the validation rows."
     return None
-
-
-def refuse(grouper: Grouper, problem: Problem, num_groups: int | None = None) -> None:
-    """Raise the grouper's reason not to group these tasks, or what is wrong with the number of
-    groups, before anything is trained.
-    """
-    reason = grouper.why_not(problem)
-    if reason is not None:
-        raise ValueError(reason)
-    if num_groups is not None and not 1 <= num_groups <= len(problem.tasks):
-        raise ValueError(
-            f"`num_groups` must be 1 .. {len(problem.tasks)}, the number of tasks, found"
-            f" {num_groups}."
-        )

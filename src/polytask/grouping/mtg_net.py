@@ -8,12 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from polytask.grouping.base import Grouper
 from polytask.grouping.gain_models import GainModel, task_means
-from polytask.grouping.grouping import Grouping
-from polytask.grouping.learner import Learner
 from polytask.grouping.sampled_groups import SampledGroups
-from polytask.problems.problem import Problem
 
 __all__ = ["MTGNet", "MTGNetwork"]
 
@@ -161,7 +157,7 @@ class _Layer(nn.Module):
         return result
 
 
-class MTGNet(Grouper):
+class MTGNet(SampledGroups):
     """Trains a few sets of tasks, learns from them what any set would gain, and searches.
 
     ``SampledGroups`` with MTG-Net's network and, as in the paper, further sets chosen where the
@@ -184,31 +180,9 @@ class MTGNet(Grouper):
     def __init__(
         self, *, sets_per_task: int = 4, rounds: int = 4, network: MTGNetwork | None = None
     ) -> None:
-        self.sets_per_task = sets_per_task
-        self.rounds = rounds
+        super().__init__(model=network or MTGNetwork(), sets_per_task=sets_per_task, rounds=rounds)
         self.network = network
-        self._samples = SampledGroups(
-            model=network or MTGNetwork(), sets_per_task=sets_per_task, rounds=rounds
-        )
 
     @property
     def name(self) -> str:
         return "mtg-net"
-
-    def why_not(self, problem: Problem) -> str | None:
-        return self._samples.why_not(problem)
-
-    def models_trained(self, num_tasks: int) -> int:
-        return self._samples.models_trained(num_tasks)
-
-    def find(
-        self,
-        problem: Problem,
-        *,
-        learner: Learner | None = None,
-        num_groups: int | None = None,
-        seed: int = 0,
-    ) -> Grouping:
-        return self._samples.search(
-            problem, learner=learner, num_groups=num_groups, seed=seed, method=self.name
-        )

@@ -1,62 +1,21 @@
-"""What the groupers have in common that look at pairs of tasks and then search.
+"""Affinities from a matrix of pairs of tasks.
 
 Shape legend: T tasks.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from polytask.grouping.base import Affinity, Grouper
-from polytask.grouping.grouping import Grouping, GroupingCost
-from polytask.grouping.learner import Learner
+from polytask.grouping.base import Affinity
+from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.scores import PairScores
-from polytask.grouping.search import find_groups
 from polytask.problems.problem import Problem
 
-__all__ = ["PairGrouper", "pair_affinity", "too_few_tasks"]
-
-
-class PairGrouper(Grouper):
-    """A grouper that measures an affinity per pair of tasks and searches for the groups with the
-    best mean affinity.
-    """
-
-    @abstractmethod
-    def affinity(
-        self, problem: Problem, *, learner: Learner | None = None, seed: int = 0
-    ) -> Affinity:
-        """What each task does for each other, looking at training and validation rows only.
-
-        Args:
-            problem: All tasks.
-            learner: How networks are trained; None means the default network and settings.
-            seed: Fixes every random choice.
-        """
-
-    def find(
-        self,
-        problem: Problem,
-        *,
-        learner: Learner | None = None,
-        num_groups: int | None = None,
-        seed: int = 0,
-    ) -> Grouping:
-        """Group the tasks of a problem; see ``Grouper.find``."""
-        reason = self.why_not(problem)
-        if reason is not None:
-            raise ValueError(reason)
-        count = len(problem.tasks)
-        if num_groups is not None and not 1 <= num_groups <= count:  # before anything is trained
-            raise ValueError(
-                f"`num_groups` must be 1 .. {count}, the number of tasks, found {num_groups}."
-            )
-        found = self.affinity(problem, learner=learner, seed=seed)
-        return find_groups(found, method=self.name, num_groups=num_groups, seed=seed)
+__all__ = ["pair_affinity", "too_few_tasks"]
 
 
 def pair_affinity(

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 
+from polytask.grouping.affinity_grouper import refuse
 from polytask.grouping.base import Grouper
 from polytask.grouping.grouping import Grouping
 from polytask.grouping.learner import Learner
-from polytask.grouping.measured import refuse
 from polytask.problems.problem import Problem
 
 __all__ = ["RandomGroups"]

@@ -11,13 +11,13 @@ import time
 import torch
 from torch import Tensor
 
-from polytask.grouping.base import Affinity, Grouper, GroupScores
+from polytask.grouping.affinity_grouper import AffinityGrouper, refuse
+from polytask.grouping.base import Affinity, GroupScores
 from polytask.grouping.gain_models import GainModel, PartnerRelevance
-from polytask.grouping.grouping import Grouping, GroupingCost
+from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
-from polytask.grouping.measured import measure_losses, refuse, relative_gains, why_not_validated
+from polytask.grouping.measured import measure_losses, relative_gains, why_not_validated
 from polytask.grouping.scores import TableScores, all_sets, sets_of_size
-from polytask.grouping.search import find_groups
 from polytask.problems.problem import Problem
 
 __all__ = ["MeasuredFirst", "SampledGroups", "next_sets", "random_sets"]
@@ -51,7 +51,7 @@ class MeasuredFirst:
         return torch.where(known, measured, self.model(masks))
 
 
-class SampledGroups(Grouper):
+class SampledGroups(AffinityGrouper):
     """Trains K T random sets of tasks, fits a model of the gains, and searches what it predicts.
 
     A network is trained for every task alone and for every sampled set. The gain of a task in a set
@@ -101,28 +101,9 @@ class SampledGroups(Grouper):
     def models_trained(self, num_tasks: int) -> int:
         return num_tasks + self._num_sets(num_tasks)
 
-    def find(
-        self,
-        problem: Problem,
-        *,
-        learner: Learner | None = None,
-        num_groups: int | None = None,
-        seed: int = 0,
-    ) -> Grouping:
-        return self.search(
-            problem, learner=learner, num_groups=num_groups, seed=seed, method=self.name
-        )
-
-    def search(
-        self,
-        problem: Problem,
-        *,
-        learner: Learner | None,
-        num_groups: int | None,
-        seed: int,
-        method: str,
-    ) -> Grouping:
-        """As ``find``, under the name of another method that is built on this one."""
+    def affinity(
+        self, problem: Problem, *, learner: Learner | None = None, seed: int = 0
+    ) -> Affinity:
         refuse(self, problem)
         tasks = tuple(task.name for task in problem.tasks)
         alone = torch.eye(len(tasks), dtype=torch.bool)
@@ -141,14 +122,13 @@ class SampledGroups(Grouper):
             started = time.process_time()
             model.fit(masks, gains, seed=seed)
             cost += spent + GroupingCost(seconds=time.process_time() - started)
-        affinity = Affinity(
+        return Affinity(
             tasks,
             MeasuredFirst(masks, gains, model),
             matrix=_pair_matrix(model, len(tasks)),
             cost=cost,
             notes=(f"Gains of other sets are predicted from {len(masks)} that were trained.",),
         )
-        return find_groups(affinity, method=method, num_groups=num_groups, seed=seed)
 
     def _num_sets(self, num_tasks: int) -> int:
         return int(min(self.sets_per_task * num_tasks, 2**num_tasks - num_tasks - 1))

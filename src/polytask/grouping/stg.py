@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from polytask.grouping.affinity_grouper import refuse
 from polytask.grouping.base import Grouper
 from polytask.grouping.clustering import ClusterMethod, Clusters, check_fuzzifier, cluster
 from polytask.grouping.data_maps import DataMap, record_data_map, why_no_data_map
@@ -111,14 +112,7 @@ class STG(Grouper):
         seed: int = 0,
     ) -> Grouping:
         """Record a data map and group by it."""
-        reason = self.why_not(problem)
-        if reason is not None:
-            raise ValueError(reason)
-        if num_groups is not None and not 1 <= num_groups <= len(problem.tasks):
-            raise ValueError(
-                f"`num_groups` must be from 1 to the number of tasks, {len(problem.tasks)}, found"
-                f" {num_groups}."
-            )
+        refuse(self, problem, num_groups)
         data_map = record_data_map(
             problem,
             learner,

@@ -19,10 +19,11 @@ from torch.nn import functional
 from polytask import gradients
 from polytask.architectures.base import Architecture
 from polytask.gradients.engine import Seed
+from polytask.grouping.affinity_grouper import AffinityGrouper
 from polytask.grouping.base import Affinity
 from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
-from polytask.grouping.pairs import PairGrouper, pair_affinity, too_few_tasks
+from polytask.grouping.pairs import pair_affinity, too_few_tasks
 from polytask.problems.problem import Batch, Problem
 from polytask.training.observers import Probe, task_gramian
 
@@ -188,7 +189,7 @@ class TaskAffinity(Probe):
         self.undefined = state["undefined"]
 
 
-class TAG(PairGrouper):
+class TAG(AffinityGrouper):
     """Groups tasks whose steps help each other: trains one joint network, records the affinity of
     every pair, and searches for the groups with the largest mean affinity.
 
