@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ FAMILIES = {
     "architectures": "Architecture",
     "balancers": "Balancer",
     "encoders": "Encoder",
+    "grouping": "Grouper",
     "samplers": "Sampler",
 }
 
@@ -44,6 +46,14 @@ def subpackages() -> list[str]:
 def first_sentence(value: type) -> str:
     """The first line of the docstring, safe inside a table."""
     return (inspect.getdoc(value) or "").split("\n\n", 1)[0].replace("\n", " ").replace("|", "\\|")
+
+
+def trainings(value: type) -> str:
+    """What stands under `Cost:`, up to the first full stop or semicolon."""
+    text = inspect.getdoc(value) or ""
+    _, found, rest = text.partition("\nCost: ")
+    words = " ".join(rest.split("\n\n", 1)[0].split())
+    return re.split(r"[;.](?: |$)", words)[0].replace("|", "\\|") if found else "–"
 
 
 def reference(value: type) -> str:
@@ -97,11 +107,17 @@ def methods_page() -> str:
         "promises": promises,
         "reference": reference,
     }
+    groupers: dict[str, Callable[[type], str]] = {
+        "what it does": first_sentence,
+        "cost of finding groups": trainings,
+        "reference": reference,
+    }
     parts = [
         INTRODUCTION,
         table("Balancers", "balancers", balancers),
         table("Architectures", "architectures", about),
         table("Encoders", "encoders", about),
+        table("Groupers", "grouping", groupers),
         table("Samplers", "samplers", about),
     ]
     return "\n".join(parts)
