@@ -10,11 +10,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from experiments.balancers import common, networks
+from experiments.balancers import networks
 from experiments.balancers.agnostic_minimax import run as agnostic_minimax
 from experiments.balancers.mgda_fronts import run as mgda_fronts
 from experiments.balancers.pcgrad_landscape import run as pcgrad_landscape
 from experiments.balancers.scopes import run as scopes
+
+from experiments import common
 
 EXPERIMENTS = (
     "agnostic_minimax",

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from experiments.balancers import common
 from experiments.grouping.planted import run as planted
 from experiments.grouping.school import ridge
 from experiments.grouping.school import run as school
 from experiments.grouping.school.ridge import CrossValidation, ExactGains, Moments, Rows, Solver
 
+from experiments import common
 from polytask.problems import planted_groups
 
 

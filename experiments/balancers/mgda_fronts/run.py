@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from experiments.balancers.common import COLOURS, canvas, label, parse, record, save, table, write
+from experiments.common import COLOURS, canvas, label, parse, record, save, table, write
 from torch import Tensor
 
 from polytask.balancers import MGDA

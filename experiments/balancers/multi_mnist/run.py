@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments.balancers.common import (
+from experiments.balancers.networks import BALANCERS, Job, train
+from experiments.common import (
     COLOURS,
     DATA,
     canvas,
@@ -29,7 +30,6 @@ from experiments.balancers.common import (
     table,
     write,
 )
-from experiments.balancers.networks import BALANCERS, Job, train
 
 from polytask.evaluation.scores import interval
 from polytask.files import write_atomically

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.balancers.common import COLOURS, canvas, label, parse, record, save, table, write
+from experiments.common import COLOURS, canvas, label, parse, record, save, table, write
 from torch import Tensor
 
 from polytask.balancers import (

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments.balancers.common import (
+from experiments.balancers.networks import Job, train
+from experiments.common import (
     COLOURS,
     DATA,
     canvas,
@@ -31,7 +32,6 @@ from experiments.balancers.common import (
     table,
     write,
 )
-from experiments.balancers.networks import Job, train
 
 from polytask.evaluation.scores import Interval, interval
 from polytask.files import write_atomically

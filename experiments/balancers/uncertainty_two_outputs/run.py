@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from experiments.balancers.common import (
+from experiments.common import (
     COLOURS,
     canvas,
     label,

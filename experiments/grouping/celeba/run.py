@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from experiments.balancers.common import DATA, canvas, parse, record, save, table, write
+from experiments.common import DATA, canvas, parse, record, save, table, write
 
 from polytask.files import write_atomically
 from polytask.grouping import LabelCorrelation

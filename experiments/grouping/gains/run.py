@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.balancers.common import (
+from experiments.common import (
     COLOURS,
     DATA,
     canvas,

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.balancers.common import parse, record, run_jobs, shown, table, write
+from experiments.common import parse, record, run_jobs, shown, table, write
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor

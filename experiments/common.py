@@ -29,7 +29,7 @@ from polytask.evaluation.scores import Interval, interval, relative_gains
 from polytask.files import write_atomically
 
 #: The shared data beside the checkout.
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 #: Settings that say where files are; they are no part of what was measured.
 PLACES = ("data", "out", "log", "workers", "minutes")
 COLOURS = (
