@@ -1,6 +1,6 @@
 """Does the cheap scope cost quality? Final Delta_m against the time of a step.
 
-    python -m experiments.balancers.scopes.run --workers 16 --minutes 8.5
+    python -m experiments.balancers.scopes.run --workers 2 --minutes 120
 
 Every gradient method is trained with exact gradients of the trunk and with each cheaper way of
 looking at them, beside equal weights and single-task learning, on Multi-MNIST and two tables. The
@@ -61,9 +61,9 @@ class Settings:
     methods: tuple[str, ...] = ("mgda", "pcgrad", "cagrad", "nash_mtl", "upgrad")
     variants: tuple[str, ...] = tuple(VARIANTS)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    digit_rows: int = 20_000
+    digit_rows: int = 10_000
     digit_epochs: int = 6
-    table_epochs: int = 30
+    table_epochs: int = 20
     digit_batch_size: int = 256
     table_batch_size: int = 128
     learning_rate: float = 1e-3
