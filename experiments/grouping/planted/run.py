@@ -66,9 +66,7 @@ METHODS: dict[str, Callable[[], Grouper]] = {
 #: Methods that train many networks, or look at all pairs many times: the largest number of tasks
 #: that they are run on (there with one seed), and only where tasks of a group are alike.
 LARGEST = {
-    "gradient similarity": 1000,
-    "TAG, first order": 1000,
-    "TAG, exact": 300,
+    "TAG, exact": 1000,
     "prediction correlation": 100,
     "sampled sets": 30,
     "MTG-Net": 30,
@@ -351,6 +349,8 @@ def show(summary: Mapping[str, Mapping[str, Any]], numbers: Sequence[int]) -> st
     for spread, methods in summary.items():
         rows = []
         for method, entries in methods.items():
+            if not entries:
+                continue
             cells = []
             for number in map(str, numbers):
                 entry = entries.get(number)
@@ -380,12 +380,21 @@ def duration(seconds: float) -> str:
 
 
 def show_sharing(sharing: Mapping[str, Mapping[str, Any]]) -> str:
-    """Scores by interference."""
-    rows = [
-        (key, *(shown(entry[way], 4) for way in ("single", "joint", "groups")))
-        for key, entry in sharing.items()
-    ]
-    return table(("spread, interference", "single-task", "joint", "planted groups"), rows)
+    """Scores by interference; differences are paired over the seeds, which are other problems."""
+    rows = []
+    for key, entry in sharing.items():
+        single, joint, groups = (np.array(entry[way]) for way in ("single", "joint", "groups"))
+        means = [f"{values.mean():.4f}" for values in (single, joint, groups)]
+        rows.append((key, *means, shown(joint - single, 4), shown(groups - joint, 4)))
+    header = (
+        "spread, interference",
+        "single-task",
+        "joint",
+        "planted groups",
+        "joint - single-task",
+        "groups - joint",
+    )
+    return table(header, rows)
 
 
 def collect_sharing(runs: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
