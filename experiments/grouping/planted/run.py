@@ -457,24 +457,26 @@ def draw(
         if guessed:
             line = [(numbers[-1], seconds[-1]), *((n, e["seconds"]) for n, e in guessed)]
             axes[0, 1].plot(*zip(*line, strict=True), "o:", ms=4, mfc="none", color=colour)
-    for k, way in enumerate(("single", "joint", "groups")):
+    for k, way in enumerate(("joint", "groups")):
         for spread, style in zip(settings.spreads, ("o-", "s:"), strict=False):
             values = [
-                (rho, float(np.mean(sharing[f"{spread:g}, {rho:g}"][way])))
+                (rho, float(np.mean(np.subtract(entry[way], entry["single"]))))
                 for rho in settings.sharing
-                if f"{spread:g}, {rho:g}" in sharing
+                if (entry := sharing.get(f"{spread:g}, {rho:g}")) is not None
             ]
             if values:
-                name = f"{way}, spread {spread:g}"
                 points = zip(*values, strict=True)
-                axes[0, 2].plot(*points, style, ms=4, color=COLOURS[k], label=name)
+                axes[0, 2].plot(
+                    *points, style, ms=4, color=COLOURS[k], label=f"{way}, spread {spread:g}"
+                )
+    axes[0, 2].axhline(0, color="k", lw=0.8)
     axes[0, 0].set_xscale("log")
     axes[0, 1].set_xscale("log")
     axes[0, 1].set_yscale("log")
     label(axes[0, 0], "planted groups found", "tasks", "adjusted Rand index")
     label(axes[0, 1], "cost (dotted: extrapolated)", "tasks", "processor seconds")
-    label(axes[0, 2], "networks of 8 units, 12 tasks", "interference", "mean ROC AUC on test")
-    axes[0, 1].legend(fontsize=6)
+    label(axes[0, 2], "networks of 8 units, 12 tasks", "interference", "ROC AUC over single-task")
+    axes[0, 1].legend(fontsize=6, loc="upper left")
     axes[0, 2].legend(fontsize=6)
     save(figure, path)
 

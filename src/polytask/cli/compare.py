@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polytask.cli import command_line
+from polytask.cli.budget_options import (
+    BUDGET_PANEL,
+    EpochsOption,
+    PresetOption,
+    SeedsOption,
+    WorkersOption,
+    preset_named,
+)
 from polytask.cli.data_options import (
     CategoricalOption,
     DataOption,
@@ -27,24 +34,6 @@ if TYPE_CHECKING:
     from polytask.evaluation import Comparison
 
 FAILED, INTERRUPTED = 1, 130
-BUDGET_PANEL = "Budget (the same for every candidate)"
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Values of options that are not given."""
-
-    seeds: int
-    epochs: int
-    patience: int
-    trials: int
-
-
-PRESETS = {
-    "default": Preset(seeds=5, epochs=100, patience=16, trials=1),
-    "demo": Preset(seeds=3, epochs=20, patience=4, trials=1),
-    "thorough": Preset(seeds=10, epochs=200, patience=24, trials=3),
-}
 
 
 def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
@@ -70,25 +59,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     out: Annotated[
         Path | None, typer.Option(help="Folder for runs, results, report and model. [required]")
     ] = None,
-    preset: Annotated[
-        str,
-        typer.Option(
-            help=f"Values of the options below that are not given: {', '.join(PRESETS)}.",
-            rich_help_panel=BUDGET_PANEL,
-        ),
-    ] = "default",
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Repetitions; a table is split anew for each.", rich_help_panel=BUDGET_PANEL
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most passes over the training rows.", rich_help_panel=BUDGET_PANEL
-        ),
-    ] = None,
+    preset: PresetOption = "default",
+    seeds: SeedsOption = None,
+    epochs: EpochsOption = None,
     patience: Annotated[
         int | None,
         typer.Option(
@@ -109,10 +82,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         float | None,
         typer.Option(help="Seconds of training per run.", rich_help_panel=BUDGET_PANEL),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes; left out: one per core, at most 8; 0: this process."),
-    ] = None,
+    workers: WorkersOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Start runs again that have failed before.")
     ] = False,
@@ -137,9 +107,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     """
     if out is None:
         raise ValueError("`--out` is needed: the folder for runs, results, report and model.")
-    if preset not in PRESETS:
-        raise ValueError(f"`--preset` must be one of {', '.join(PRESETS)}, found {preset!r}.")
-    values = PRESETS[preset]
+    values = preset_named(preset)
     source = DataOptions(
         data=data,
         targets=target,

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytask.cli import command_line
-from polytask.cli.compare import BUDGET_PANEL, FAILED, INTERRUPTED, PRESETS, show_outcome
+from polytask.cli.budget_options import (
+    EpochsOption,
+    PresetOption,
+    SeedsOption,
+    WorkersOption,
+    preset_named,
+)
+from polytask.cli.compare import FAILED, INTERRUPTED, show_outcome
 from polytask.cli.data_options import (
     CategoricalOption,
     DataOptions,
@@ -65,31 +72,10 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
             " many networks without thought; or only find the groups.",
         ),
     ] = True,
-    preset: Annotated[
-        str,
-        typer.Option(
-            help=f"Values of the options below that are not given: {', '.join(PRESETS)}.",
-            rich_help_panel=BUDGET_PANEL,
-        ),
-    ] = "default",
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Repetitions of the measurement; a table is split anew for each.",
-            rich_help_panel=BUDGET_PANEL,
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most passes over the training rows.", rich_help_panel=BUDGET_PANEL
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes; left out: one per core, at most 8; 0: this process."),
-    ] = None,
+    preset: PresetOption = "default",
+    seeds: SeedsOption = None,
+    epochs: EpochsOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Find out which tasks belong together, and measure whether groups are worth it.
 
@@ -107,8 +93,7 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     """
     if out is None:
         raise ValueError("`--out` is needed: the folder for grouping, runs, report and model.")
-    if preset not in PRESETS:
-        raise ValueError(f"`--preset` must be one of {', '.join(PRESETS)}, found {preset!r}.")
+    values = preset_named(preset)
     is_table = Path(data).exists() or data.lower().endswith(TABLE_SUFFIXES)
     source = DataOptions(
         data=Path(data) if is_table else None,
@@ -121,7 +106,6 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     ).source()
     from polytask import evaluation
 
-    values = PRESETS[preset]
     budget = evaluation.Budget(epochs=epochs or values.epochs, patience=values.patience)
     candidate = _candidate(method, groups)
     problem = source.problem(0)
