@@ -137,6 +137,11 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         retry_failed=retry_failed,
         command=command_line(),
     )
+    finish(comparison)
+
+
+def finish(comparison: Comparison) -> None:
+    """Show the outcome, and end with the exit code that it means."""
     show_outcome(comparison)
     if not comparison.is_complete:
         raise typer.Exit(INTERRUPTED)

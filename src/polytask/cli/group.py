@@ -15,7 +15,7 @@ from polytask.cli.budget_options import (
     WorkersOption,
     preset_named,
 )
-from polytask.cli.compare import FAILED, INTERRUPTED, show_outcome
+from polytask.cli.compare import finish
 from polytask.cli.data_options import (
     CategoricalOption,
     DataOptions,
@@ -196,11 +196,7 @@ def _measure(
         workers=workers,
         command=command_line(),
     )
-    show_outcome(comparison)
-    if not comparison.is_complete:
-        raise typer.Exit(INTERRUPTED)
-    if comparison.winner is None:
-        raise typer.Exit(FAILED)
+    finish(comparison)
 
 
 def _controls(found: Grouping) -> list[Candidate]:
