@@ -57,6 +57,8 @@ class Kind(ABC):
     #: Fields that describe one task only; two kinds that differ in these alone still form one
     #: block.
     per_task_fields: ClassVar[frozenset[str]] = frozenset()
+    #: Fields in which tasks may also differ whose outputs are padded to one size with -inf.
+    padded_fields: ClassVar[frozenset[str]] = frozenset()
     #: Trailing target dimensions beyond the leading (batch) ones.
     target_dims: ClassVar[int] = 0
     #: Trailing output dimensions beyond the leading ones (1: a vector of C numbers; 3: a map of C
@@ -106,10 +108,16 @@ class Kind(ABC):
     @property
     def block_key(self) -> Hashable:
         """Equal for kinds whose outputs can be computed and compared as one block."""
+        return self._key_without(self.per_task_fields)
+
+    @property
+    def padded_key(self) -> Hashable:
+        """Equal for kinds whose outputs form one block if they are padded with -inf."""
+        return self._key_without(self.per_task_fields | self.padded_fields)
+
+    def _key_without(self, left_out: frozenset[str]) -> Hashable:
         shared = tuple(
-            (f.name, getattr(self, f.name))
-            for f in fields(self)
-            if f.name not in self.per_task_fields
+            (f.name, getattr(self, f.name)) for f in fields(self) if f.name not in left_out
         )
         return (type(self).__name__, shared)
 
@@ -234,7 +242,8 @@ class Binary(Kind):
 
 @dataclass(frozen=True)
 class Multiclass(Kind):
-    """One of several classes, with cross-entropy.
+    """One of several classes, with cross-entropy (a padded class, of output -inf, has no part in
+    it).
 
     Args:
         num_classes: Number of classes, >= 2.
@@ -242,6 +251,7 @@ class Multiclass(Kind):
     """
 
     per_task_fields: ClassVar[frozenset[str]] = frozenset({"labels"})
+    padded_fields: ClassVar[frozenset[str]] = frozenset({"num_classes"})
     is_categorical: ClassVar[bool] = True
 
     num_classes: int
@@ -483,6 +493,11 @@ class Task:
         """Equal for tasks that can be computed as one block."""
         return (self.kind.block_key, self.loss, self.prediction)
 
+    @property
+    def padded_key(self) -> Hashable:
+        """Equal for tasks that can be computed as one block of padded outputs."""
+        return (self.kind.padded_key, self.loss, self.prediction)
+
     def predict(self, output: Tensor) -> Tensor:
         """Prediction in the encoding of the targets."""
         return self.prediction(output) if self.prediction else self.kind.predict(output)
@@ -548,13 +563,22 @@ class TaskTensors(Mapping[str, Tensor]):
         blocks: Task names and their tensor: dimension 1 runs over the names (dimension 2 if
             ``members > 1``).
         members: Number of ensemble members M; if M > 1 every tensor has a leading dimension of M.
+        sizes: Outputs of every task where tasks of different sizes share a block, padded at the end
+            of the last dimension; None where nothing is padded.
     """
 
-    __slots__ = ("_places", "blocks", "members")
+    __slots__ = ("_places", "blocks", "members", "sizes")
 
-    def __init__(self, blocks: Iterable[tuple[tuple[str, ...], Tensor]], members: int = 1) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[tuple[tuple[str, ...], Tensor]],
+        members: int = 1,
+        *,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
         self.blocks = tuple(blocks)
         self.members = members
+        self.sizes = sizes
         self._places: dict[str, tuple[int, int]] | None = None
 
     @classmethod
@@ -577,7 +601,8 @@ class TaskTensors(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         block, column = self.places[name]
-        return self.blocks[block][1].select(2 if self.members > 1 else 1, column)
+        tensor = self.blocks[block][1].select(2 if self.members > 1 else 1, column)
+        return tensor if self.sizes is None else tensor[..., : self.sizes[name]]
 
     def __contains__(self, name: object) -> bool:
         return name in self.places
@@ -601,7 +626,8 @@ class TaskTensors(Mapping[str, Tensor]):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> TaskTensors:
         """The same blocks with ``function`` applied to each tensor."""
-        return TaskTensors(((names, function(t)) for names, t in self.blocks), self.members)
+        blocks = ((names, function(t)) for names, t in self.blocks)
+        return TaskTensors(blocks, self.members, sizes=self.sizes)
 
     def select(self, names: Iterable[str]) -> TaskTensors:
         """The blocks restricted to some tasks, in the order of the blocks."""
@@ -615,14 +641,19 @@ class TaskTensors(Mapping[str, Tensor]):
                 index = torch.tensor(columns, device=tensor.device)
                 chosen = tensor.index_select(2 if self.members > 1 else 1, index)
                 kept.append((tuple(block_names[k] for k in columns), chosen))
-        return TaskTensors(kept, self.members)
+        return TaskTensors(kept, self.members, sizes=self.sizes)
 
 
-def group_into_blocks(tasks: Iterable[Task]) -> list[tuple[Task, ...]]:
-    """Tasks that can be computed together, in order of first appearance."""
+def group_into_blocks(tasks: Iterable[Task], *, padded: bool = False) -> list[tuple[Task, ...]]:
+    """Tasks that can be computed together, in order of first appearance.
+
+    Args:
+        tasks: The tasks.
+        padded: Also those whose outputs only have to be padded with -inf.
+    """
     groups: dict[Hashable, list[Task]] = {}
     for task in tasks:
-        groups.setdefault(task.block_key, []).append(task)
+        groups.setdefault(task.padded_key if padded else task.block_key, []).append(task)
     return [tuple(group) for group in groups.values()]
 
 

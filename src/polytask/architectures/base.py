@@ -8,9 +8,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
+from typing import ClassVar
 
 from torch import Tensor, nn
 
+from polytask.architectures.families import Family
 from polytask.tasks import Task, TaskTensors, check_unique_names
 
 __all__ = ["Architecture", "Inputs", "TaskIndex"]
@@ -28,6 +30,12 @@ class Architecture(nn.Module, ABC):
     Args:
         tasks: The tasks it has outputs for, in order.
     """
+
+    #: Where the task enters the model; None for what combines or wraps models of any family.
+    family: ClassVar[Family | None] = None
+    #: Whether the rows of many tables come to it in one piece, as ``polytask.packed.PackedRows``;
+    #: a plain mapping from task to rows must give the same outputs.
+    packs_tables: ClassVar[bool] = False
 
     def __init__(self, tasks: tuple[Task, ...]) -> None:
         super().__init__()

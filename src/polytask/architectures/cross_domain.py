@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.architectures.base import Architecture, Inputs
+from polytask.architectures.families import Family
 from polytask.architectures.hard_sharing import last_layer_parameters
 from polytask.architectures.heads import Heads, encoder_output_size, head_layers
 from polytask.describe import rebuildable_repr
@@ -59,6 +60,8 @@ class CrossDomain(Architecture):
         E. Meyerson, R. Miikkulainen, The Traveling Observer Model, ICLR 2021,
         https://arxiv.org/abs/2010.02354, section 2 (the cross-domain family).
     """
+
+    family = Family.CROSS_DOMAIN
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.architectures.base import Architecture, Inputs, TaskIndex
+from polytask.architectures.families import Family
 from polytask.architectures.heads import Heads, encoder_output_size, head_layers
 from polytask.describe import rebuildable_repr
 from polytask.encoders import MLP
@@ -57,6 +58,8 @@ class HardSharing(Architecture):
         R. Caruana, Multitask Learning, Machine Learning 28, 1997,
         https://doi.org/10.1023/A:1007379606734.
     """
+
+    family = Family.INTRA_DOMAIN
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from polytask.problems.digits import digits, digits13
 from polytask.problems.loaders import BatchLoader, RowStream
+from polytask.problems.packed import PackedSplit, PackedStream
 from polytask.problems.planted import planted_assignment, planted_groups
 from polytask.problems.problem import Batch, Problem, SeparateSplit, Split
 from polytask.problems.reading import read_table
@@ -12,12 +13,15 @@ from polytask.problems.synthetic import conflicting, related_regression, separat
 from polytask.problems.table_sources import TableSource, TablesSource
 from polytask.problems.tables import TableInfo
 from polytask.problems.targets import Target
+from polytask.problems.uci121 import uci121
 
 __all__ = [
     "Batch",
     "BatchLoader",
     "DatasetSource",
     "FixedSource",
+    "PackedSplit",
+    "PackedStream",
     "Problem",
     "RowStream",
     "SeparateSplit",
@@ -41,4 +45,5 @@ __all__ = [
     "related_regression",
     "separate_shapes",
     "stratified_split",
+    "uci121",
 ]

@@ -13,14 +13,17 @@ __all__ = ["all_datasets", "describe_dataset", "find_dataset"]
 
 
 def all_datasets() -> dict[str, Callable[..., Problem]]:
-    """Name and function of every data set: the exported functions that return a Problem."""
+    """Name and function of every data set: the exported functions that return a Problem and need
+    no argument (others read a user's files).
+    """
     found = {}
     for name in problems.__all__:
         function = getattr(problems, name)
-        if (
-            inspect.isfunction(function)
-            and inspect.signature(function).return_annotation == "Problem"
-        ):
+        if not inspect.isfunction(function):
+            continue
+        signature = inspect.signature(function)
+        needed = [p for p in signature.parameters.values() if p.default is inspect.Parameter.empty]
+        if signature.return_annotation == "Problem" and not needed:
             found[name] = function
     return dict(sorted(found.items()))
 

@@ -7,10 +7,13 @@ batch continues exactly there from ``state_dict`` (two numbers per stream).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from polytask.problems.packed import PackedSplit, PackedStream
 from polytask.problems.problem import AnySplit, Batch, SeparateSplit, Split
 
 __all__ = ["BatchLoader", "RowStream"]
@@ -74,7 +77,7 @@ class BatchLoader:
 
     In the separate layout every task has a stream of its own; small tasks start over while large
     ones go on, so that each step holds the mean over the tasks of the mean over their samples (eq.
-    2 of the first lecture), whatever their sizes are.
+    2 of the first lecture), whatever their sizes are. Packed tables do so in one go.
 
     Args:
         split: Training rows.
@@ -82,12 +85,15 @@ class BatchLoader:
         seed: Of the order.
     """
 
-    def __init__(self, split: AnySplit, *, batch_size: int, seed: int) -> None:
+    def __init__(self, split: AnySplit | PackedSplit, *, batch_size: int, seed: int) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be >= 1, found {batch_size}.")
         self.split = split
-        self.streams: dict[str, RowStream] = {}
-        if isinstance(split, SeparateSplit):
+        self.streams: dict[str, RowStream | PackedStream] = {}
+        if isinstance(split, PackedSplit):
+            size = min(batch_size, int(split.counts.max()))
+            self.streams[""] = PackedStream(split.counts, size, seed, split.device)
+        elif isinstance(split, SeparateSplit):
             for offset, (name, part) in enumerate(split.parts.items()):
                 stream_seed = seed + 7919 * (offset + 1)
                 self.streams[name] = RowStream(
@@ -103,17 +109,27 @@ class BatchLoader:
 
     def draw(self, tasks: Sequence[str] | None = None) -> Batch:
         """The next batch for some tasks (None: all)."""
+        if isinstance(self.split, PackedSplit):
+            names = self.split.names if tasks is None else tuple(tasks)
+            stream = self.streams[""]
+            assert isinstance(stream, PackedStream)
+            return self.split.batch(names, stream.draw([self.split.places[n] for n in names]))
         if isinstance(self.split, Split):
-            batch = self.split.batch(self.streams[""].draw())
+            batch = self.split.batch(self._rows(""))
             return batch if tasks is None else _restrict(batch, tasks)
-        names = self.split.parts if tasks is None else tasks
-        return self.split.batch({name: self.streams[name].draw() for name in names})
+        chosen = self.split.parts if tasks is None else tasks
+        return self.split.batch({name: self._rows(name) for name in chosen})
 
-    def state_dict(self) -> dict[str, dict[str, int]]:
+    def _rows(self, name: str) -> Tensor:
+        stream = self.streams[name]
+        assert isinstance(stream, RowStream)
+        return stream.draw()
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
         """Position of every stream."""
-        return {name: stream.state_dict() for name, stream in self.streams.items()}
+        return {name: dict(stream.state_dict()) for name, stream in self.streams.items()}
 
-    def load_state_dict(self, state: dict[str, dict[str, int]]) -> None:
+    def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
         """Continue where the saved loader stopped."""
         for name, stream in self.streams.items():
             stream.load_state_dict(state[name])
@@ -121,10 +137,4 @@ class BatchLoader:
 
 def _restrict(batch: Batch, tasks: Sequence[str]) -> Batch:
     wanted = set(tasks)
-    return Batch(
-        batch.inputs,
-        batch.targets,
-        batch.present,
-        tuple(t for t in batch.tasks if t in wanted),
-        batch.indices,
-    )
+    return replace(batch, tasks=tuple(t for t in batch.tasks if t in wanted))

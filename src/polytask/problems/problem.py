@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polytask.packed import PackedRows, TableShape
 from polytask.tasks import (
     IGNORE_INDEX,
     Binary,
@@ -35,6 +36,9 @@ from polytask.tasks import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from polytask.problems.splitting import SplitPlan
     from polytask.problems.tables import TableInfo
 
 __all__ = ["Batch", "Layout", "Problem", "SeparateSplit", "Split"]
@@ -48,19 +52,23 @@ class Batch:
     """What one step sees.
 
     Args:
-        inputs: ``[B, ...]``, or one tensor per task in the separate layout.
+        inputs: ``[B, ...]``, or one tensor per task in the separate layout (``PackedRows`` where
+            an architecture takes many tables in one piece).
         targets: Encoded targets per task; missing ones hold an arbitrary valid value.
         present: Per block of ``targets``, a mask ``[B, K]`` of the labels that exist, or None if
             all do.
         tasks: Names of the tasks that have at least one label here, in the order of the problem.
         indices: Row numbers ``[B]`` in the split (per task in the separate layout).
+        all_rows_count: False where some rows only fill up a short table; their indices are -1 and
+            they are not ``present``.
     """
 
-    inputs: Tensor | dict[str, Tensor]
+    inputs: Tensor | Mapping[str, Tensor]
     targets: TaskTensors
     present: tuple[Tensor | None, ...]
     tasks: tuple[str, ...]
-    indices: Tensor | dict[str, Tensor]
+    indices: Tensor | Mapping[str, Tensor]
+    all_rows_count: bool = True
 
     def head(self, fraction: float) -> Batch:
         """The first share of the rows (of every task where inputs are separate), at least one."""
@@ -68,16 +76,18 @@ class Batch:
         def cut(tensor: Tensor) -> Tensor:
             return tensor[: max(1, math.ceil(fraction * len(tensor)))]
 
-        def cut_all(tensors: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+        def cut_all(tensors: Tensor | Mapping[str, Tensor]) -> Tensor | Mapping[str, Tensor]:
             if isinstance(tensors, Tensor):
                 return cut(tensors)
+            if isinstance(tensors, PackedRows):
+                return tensors.head(fraction)
             return {name: cut(tensor) for name, tensor in tensors.items()}
 
-        return Batch(
+        return replace(
+            self,
             inputs=cut_all(self.inputs),
             targets=self.targets.map(cut),
             present=tuple(None if mask is None else cut(mask) for mask in self.present),
-            tasks=self.tasks,
             indices=cut_all(self.indices),
         )
 
@@ -234,6 +244,8 @@ class Problem:
         table: How a table's columns became inputs; None where the inputs are no table.
         tables: The same per task, in the separate layout.
         notes: Sentences about the data that a report should show (imbalance, identical targets).
+        check_classes: False accepts classes of validation and test rows that no training row has
+            (they are errors then, whatever is learned), for published splits that are so.
 
     Raises:
         ValueError: Two tasks of one name; a task without labels, or with a single value, in the
@@ -251,6 +263,7 @@ class Problem:
         table: TableInfo | None = None,
         tables: Mapping[str, TableInfo] | None = None,
         notes: Sequence[str] = (),
+        check_classes: bool = True,
     ) -> None:
         self.name = name
         self.train = train
@@ -259,6 +272,7 @@ class Problem:
         self.table = table
         self.tables = dict(tables or {})
         self.notes = tuple(notes)
+        self.check_classes = check_classes
         self.tasks = train.tasks
         self.layout: Layout = "separate" if isinstance(train, SeparateSplit) else "shared"
         check_unique_names(self.tasks)
@@ -321,6 +335,47 @@ class Problem:
         return cls.join(problems, name=name)
 
     @classmethod
+    def from_tables(
+        cls,
+        tables: Mapping[str, tuple[pd.DataFrame | np.ndarray | Tensor, Any]],
+        *,
+        name: str = "tables",
+        kinds: Mapping[str, str] | None = None,
+        split: SplitPlan | None = None,
+        categorical: Collection[str] = (),
+        seed: int = 0,
+    ) -> Problem:
+        """Tables of any shapes, each with its own columns, rows and target, as one problem in the
+        separate layout; an architecture over variables trains them all in one batch.
+
+        Columns are read as ``polytask compare`` reads them: numbers are scaled by the training
+        rows, dates become numbers, text becomes categories, missing cells stay missing. Rows
+        without a label are left out.
+
+        Args:
+            tables: Per task its features and its target: a data frame and the name of the target
+                column (or the target's values ``[N]``), or an array ``[N, F]`` and values ``[N]``.
+            name: Of the problem.
+            kinds: "regression", "binary" or "multiclass" per task; the values decide for the
+                others.
+            split: How the rows of every table are split; None means 60, 20 and 20 per cent,
+                stratified.
+            categorical: Columns of numbers that are codes of categories, in whichever tables have
+                them.
+            seed: Of the splits.
+
+        Raises:
+            ValueError: A table without features or with another number of rows than its target has
+                values; a target that cannot be learned; a class that no training row has.
+        """
+        from polytask.problems.table_sources import tables_source
+
+        source = tables_source(
+            tables, name=name, kinds=kinds or {}, split=split, categorical=categorical
+        )
+        return source.problem(seed)
+
+    @classmethod
     def join(cls, problems: Mapping[str, Problem], *, name: str = "separate") -> Problem:
         """One problem in the separate layout from problems of one task each."""
         splits: dict[str, dict[str, Split]] = {part: {} for part in SPLIT_NAMES}
@@ -370,13 +425,60 @@ class Problem:
             table=self.table,
             tables={n: t for n, t in self.tables.items() if n in set(names)},
             notes=self.notes,
+            check_classes=self.check_classes,
         )
+
+    def table_shapes(self) -> dict[str, TableShape]:
+        """Columns of every task's table: what an architecture over variables needs to know.
+
+        Raises:
+            ValueError: inputs that are no tables, such as images.
+        """
+        pieces = (
+            {name: (part.inputs, self.tables.get(name)) for name, part in self.train.parts.items()}
+            if isinstance(self.train, SeparateSplit)
+            else {task.name: (self.train.inputs, self.table) for task in self.tasks}
+        )
+        shapes = {}
+        for name, (inputs, table) in pieces.items():
+            if inputs.dim() != 2:
+                raise ValueError(
+                    f"The inputs of task {name!r} are no table but {list(inputs.shape[1:])} numbers"
+                    " per row."
+                )
+            shapes[name] = (
+                TableShape(inputs.shape[1])
+                if table is None
+                else TableShape(table.num_numeric, table.cardinalities)
+            )
+        return shapes
+
+    def map_tasks(self, function: Callable[[Task], Task]) -> Problem:
+        """The same problem with tasks of the same names that have another loss, prediction, metric
+        or class weight.
+
+        Args:
+            function: From each task to the one that takes its place.
+
+        Raises:
+            ValueError: a task comes back with another name or kind.
+        """
+        parts = {part: _with_tasks(getattr(self, part), function) for part in SPLIT_NAMES}
+        return self._with_parts(parts)
 
     def to(self, device: torch.device | str) -> Problem:
         """The same problem with its rows on another device."""
         moved = {part: getattr(self, part).to(device) for part in SPLIT_NAMES}
+        return self._with_parts(moved)
+
+    def _with_parts(self, parts: Mapping[str, AnySplit]) -> Problem:
         return Problem(
-            name=self.name, table=self.table, tables=self.tables, notes=self.notes, **moved
+            name=self.name,
+            table=self.table,
+            tables=self.tables,
+            notes=self.notes,
+            check_classes=self.check_classes,
+            **parts,
         )
 
     def fingerprint(self) -> str:
@@ -443,7 +545,22 @@ class Problem:
                     )
                 _check_inputs(piece.inputs, where, allow_nan=bool(self.table or self.tables))
         for task in self.tasks:
-            _check_labels(task, {part: _labels(getattr(self, part), task) for part in SPLIT_NAMES})
+            labels = {part: _labels(getattr(self, part), task) for part in SPLIT_NAMES}
+            _check_labels(task, labels, check_classes=self.check_classes)
+
+
+def _with_tasks(split: AnySplit, function: Callable[[Task], Task]) -> AnySplit:
+    if isinstance(split, SeparateSplit):
+        pieces = {name: _with_tasks(part, function) for name, part in split.parts.items()}
+        return SeparateSplit({n: part for n, part in pieces.items() if isinstance(part, Split)})
+    tasks = [function(task) for task in split.tasks]
+    for old, new in zip(split.tasks, tasks, strict=True):
+        if (old.name, old.kind) != (new.name, new.kind):
+            raise ValueError(
+                f"A task must keep its name and kind, found {new.name!r} ({new.kind!r}) for"
+                f" {old.name!r} ({old.kind!r})."
+            )
+    return Split(split.inputs, {t.name: split.targets[t.name] for t in tasks}, tasks)
 
 
 def encode_targets(
@@ -566,7 +683,7 @@ def _positives(split: AnySplit, task: Task) -> float | None:
     return float(_labels(split, task).double().mean())
 
 
-def _check_labels(task: Task, labels: Mapping[str, Tensor]) -> None:
+def _check_labels(task: Task, labels: Mapping[str, Tensor], *, check_classes: bool) -> None:
     train = labels["train"]
     if len(train) == 0:
         raise ValueError(
@@ -575,7 +692,7 @@ def _check_labels(task: Task, labels: Mapping[str, Tensor]) -> None:
     if isinstance(task.kind, (Binary, Multiclass)):
         seen = set(train.unique().tolist())
         names = task.kind.labels or tuple(range(task.kind.output_size))
-        for part in ("validation", "test"):
+        for part in ("validation", "test") if check_classes else ():
             for code in labels[part].unique().tolist():
                 if code not in seen:
                     raise ValueError(

@@ -69,6 +69,7 @@ def save_problem(problem: Problem, folder: Path) -> None:
         "table": None if problem.table is None else problem.table.to_record(),
         "tables": {name: table.to_record() for name, table in problem.tables.items()},
         "notes": list(problem.notes),
+        "check_classes": problem.check_classes,
     }
     write_atomically(folder / "problem.safetensors", lambda path: save_file(tensors, path))
     write_atomically(folder / "problem.json", json.dumps(record, ensure_ascii=False, indent=1))
@@ -98,7 +99,10 @@ def load_problem(folder: Path) -> Problem:
         table=None if record["table"] is None else TableInfo.from_record(record["table"]),
         tables={name: TableInfo.from_record(item) for name, item in record["tables"].items()},
         notes=record["notes"],
-        **splits,
+        check_classes=record.get("check_classes", True),
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
     )
 
 

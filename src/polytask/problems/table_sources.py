@@ -420,6 +420,54 @@ class TablesSource(Source):
         return cls.from_sources(sources, name=record["name"])
 
 
+def tables_source(
+    tables: Mapping[str, tuple[Any, Any]],
+    *,
+    name: str,
+    kinds: Mapping[str, str],
+    split: SplitPlan | None,
+    categorical: Collection[str],
+) -> TablesSource:
+    """The source behind ``Problem.from_tables``: frames or arrays, targets by name or value."""
+    unknown = sorted(set(kinds) - set(tables))
+    if unknown:
+        raise ValueError(f"`kinds` names {unknown[0]!r}, which is none of {list(tables)}.")
+    read = {task: _as_table(task, *pair, kinds.get(task)) for task, pair in tables.items()}
+    return TablesSource(read, name=name, split=split, categorical=categorical)
+
+
+def _as_table(
+    task: str, features: Any, target: Any, kind: str | None
+) -> tuple[pd.DataFrame, Target]:
+    """A frame that holds the target, and which of its columns that is."""
+    import pandas as pd
+
+    if isinstance(features, pd.DataFrame):
+        frame = features
+    else:
+        array = np.asarray(features)
+        if array.ndim != 2:
+            raise ValueError(
+                f"The features of table {task!r} must be [rows, columns], found shape"
+                f" {list(array.shape)}."
+            )
+        frame = pd.DataFrame(array, columns=[f"x{j}" for j in range(array.shape[1])])
+    if isinstance(target, Target):
+        return frame, target
+    if not isinstance(target, str):
+        values = np.asarray(target)
+        if values.shape != (len(frame),):
+            raise ValueError(
+                f"The target of table {task!r} must have one value per row ({len(frame)}), found"
+                f" shape {list(values.shape)}."
+            )
+        column = "target" if "target" not in frame.columns else f"target of {task}"
+        frame, target = frame.assign(**{column: values}), column
+    if frame.shape[1] < 2:
+        raise ValueError(f"Table {task!r} has no feature; a table needs at least one column.")
+    return frame, Target(target, kind)
+
+
 def _pattern(series: pd.Series[Any]) -> bytes:
     """Equal for columns that say the same, be it in other words (yes and no for 1 and 0).
 

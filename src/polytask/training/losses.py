@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from polytask.problems.problem import Batch
 from polytask.tasks import Task, TaskTensors
@@ -83,16 +84,15 @@ class TaskLosses:
         self, names: tuple[str, ...], outputs: Mapping[str, Tensor], target: Tensor
     ) -> Tensor:
         task = self.tasks[names[0]]
+        size = max(self.tasks[name].kind.output_size for name in names)
         output, members = _output_block(names, outputs)
         leading = output.shape[: output.dim() - task.kind.output_dims]
         expected = ((members,) if members > 1 else ()) + tuple(target.shape[:2])
-        if tuple(leading) != expected or (
-            task.loss is None and _channels(task, output) != task.kind.output_size
-        ):
+        if tuple(leading) != expected or (task.loss is None and _channels(task, output) != size):
             raise ValueError(
                 f"Outputs of task {names[0]!r} have shape {tuple(outputs[names[0]].shape)} for "
                 f"{target.shape[0]} rows;"
-                f" {type(task.kind).__name__} needs {task.kind.output_size} number(s) per row."
+                f" {type(task.kind).__name__} needs {size} number(s) per row."
             )
         if task.loss is not None:
             per_example = task.loss(output, target)
@@ -135,10 +135,11 @@ class TaskLosses:
             if all(row is None for row in rows):
                 self._tables[key] = None
             else:
-                kind = self.tasks[names[0]].kind
-                ones = (1.0,) * max(2, kind.output_size)
+                width = max(2, *(self.tasks[name].kind.output_size for name in names))
                 table = torch.tensor(
-                    [row or ones for row in rows], device=output.device, dtype=output.dtype
+                    [(*(row or ()), *(1.0,) * (width - len(row or ()))) for row in rows],
+                    device=output.device,
+                    dtype=output.dtype,
                 )
                 self._tables[key] = table
         return self._tables[key]
@@ -159,4 +160,13 @@ def _output_block(names: tuple[str, ...], outputs: Mapping[str, Tensor]) -> tupl
         raise ValueError(
             f"The model gave no output for task {missing[0]!r}; it gave {list(outputs)}."
         )
-    return torch.stack([outputs[name] for name in names], dim=2 if members > 1 else 1), members
+    found = [outputs[name] for name in names]
+    width = max(output.shape[-1] for output in found)
+    # Classes that a task of a padded block does not have.
+    found = [
+        output
+        if output.shape[-1] == width
+        else functional.pad(output, (0, width - output.shape[-1]), value=-torch.inf)
+        for output in found
+    ]
+    return torch.stack(found, dim=2 if members > 1 else 1), members

@@ -8,14 +8,22 @@ import torch
 from torch import Tensor
 
 from polytask.architectures.base import Architecture
-from polytask.problems.problem import AnySplit, Batch
+from polytask.problems.packed import PackedSplit
+from polytask.problems.problem import AnySplit, Batch, SeparateSplit
 from polytask.tasks import TaskTensors
 from polytask.training.losses import TaskLosses
 
-__all__ = ["predict_outputs", "validation_losses"]
+__all__ = ["predict_outputs", "rows_for", "validation_losses"]
 
 #: Rows per forward pass: large enough to be efficient, small enough for images on a laptop.
 EVALUATION_ROWS = 1024
+
+
+def rows_for(architecture: Architecture, split: AnySplit | PackedSplit) -> AnySplit | PackedSplit:
+    """The rows in the form that an architecture takes: tables packed where it asks for that."""
+    if architecture.packs_tables and isinstance(split, SeparateSplit):
+        return PackedSplit(split)
+    return split
 
 
 def predict_outputs(
@@ -24,15 +32,17 @@ def predict_outputs(
     """Outputs ``[N, C]`` per task over all rows of a split, on the CPU, in float32."""
     device = next(architecture.parameters()).device
     found: dict[str, list[Tensor]] = {}
-    for _, outputs in _evaluate(architecture, split.to(device), batch_size, None):
+    for batch, outputs in _evaluate(architecture, split.to(device), batch_size, None):
         for name, output in outputs.items():
-            found.setdefault(name, []).append(output.float().cpu())
+            rows = batch.indices if isinstance(batch.indices, Tensor) else batch.indices[name]
+            own = output if batch.all_rows_count else output[rows >= 0]
+            found.setdefault(name, []).append(own.float().cpu())
     return {name: torch.cat(pieces) for name, pieces in found.items()}
 
 
 def validation_losses(
     architecture: Architecture,
-    split: AnySplit,
+    split: AnySplit | PackedSplit,
     autocast: torch.dtype | None = None,
     *,
     batch_size: int = EVALUATION_ROWS,
@@ -57,14 +67,17 @@ def validation_losses(
 
 
 def _evaluate(
-    architecture: Architecture, split: AnySplit, batch_size: int, autocast: torch.dtype | None
+    architecture: Architecture,
+    split: AnySplit | PackedSplit,
+    batch_size: int,
+    autocast: torch.dtype | None,
 ) -> Iterator[tuple[Batch, TaskTensors]]:
     """Batches and their outputs in evaluation mode; the module's mode is restored."""
     was_training = architecture.training
     architecture.eval()
     device = next(architecture.parameters()).device.type
     try:
-        for batch in split.batches(batch_size):
+        for batch in rows_for(architecture, split).batches(batch_size):
             with (
                 torch.no_grad(),
                 torch.autocast(device, dtype=autocast, enabled=autocast is not None),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -208,8 +209,7 @@ class TrainingStep:
 
 def feature_device(batch: Batch) -> str:
     """Type of the device that a batch lives on."""
-    inputs = batch.inputs
-    return (inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))).device.type
+    return batch.targets.blocks[0][1].device.type
 
 
 def _add_terms(
@@ -246,7 +246,7 @@ def _in_full_precision(outputs: TaskTensors) -> TaskTensors:
 def _with_tasks(batch: Batch, tasks: tuple[str, ...]) -> Batch:
     if batch.tasks == tasks:
         return batch
-    return Batch(batch.inputs, batch.targets, batch.present, tasks, batch.indices)
+    return replace(batch, tasks=tasks)
 
 
 def _label_counts(batches: Sequence[Batch]) -> Mapping[str, float]:

@@ -22,7 +22,7 @@ from polytask.problems.problem import Batch, Problem
 from polytask.samplers import AllTasks, Sampler
 from polytask.training.checkpoint import Checkpoints, random_state, restore_random_state
 from polytask.training.observers import Observer, Probe
-from polytask.training.prediction import validation_losses
+from polytask.training.prediction import rows_for, validation_losses
 from polytask.training.reports import EpochReport, StepReport, StopReason, TrainingResult
 from polytask.training.settings import TrainingSettings
 from polytask.training.step import TrainingStep
@@ -97,8 +97,9 @@ class Trainer:
         self.observers = tuple(observers)
         self.checkpoints = checkpoints
         self.strategy = strategy
+        self._validation = rows_for(architecture, self.problem.validation)
         self.loader = BatchLoader(
-            self.problem.train,
+            rows_for(architecture, self.problem.train),
             batch_size=self.settings.batch_size_for(len(problem.train)),
             seed=self.settings.seed,
         )
@@ -149,7 +150,7 @@ class Trainer:
             self.load_state_dict(state)
         else:
             self._progress.reference = validation_losses(
-                self.architecture, self.problem.validation, self.step.autocast
+                self.architecture, self._validation, self.step.autocast
             )
         for observer in self.observers:
             observer.on_start(self)
@@ -237,7 +238,7 @@ class Trainer:
             or not progress.history
         )
         found = (
-            validation_losses(self.architecture, self.problem.validation, self.step.autocast)
+            validation_losses(self.architecture, self._validation, self.step.autocast)
             if validates
             else {}
         )
