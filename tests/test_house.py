@@ -76,7 +76,7 @@ def test_all_names_and_subpackages_are_listed():
 def test_every_public_subpackage_can_be_reached():
     found = {module.name for module in pkgutil.iter_modules(polytask.__path__)}
     # Modules that serve the others: reached by their full names.
-    internal = {"_version", "cli", "describe", "files"}
+    internal = {"_version", "cli", "describe", "files", "segments"}
     assert found - internal == set(polytask._SUBPACKAGES)
 
 

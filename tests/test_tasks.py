@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from polytask import metrics
+from polytask.losses import squared_hinge
 from polytask.tasks import (
     Binary,
     Depth,
@@ -306,3 +307,17 @@ def test_probabilities_of_a_weighted_task_are_frequencies():
         several.probabilities(torch.zeros(1, 3)), torch.tensor([[4.0, 2.0, 1.0]]) / 7
     )
     assert Task("n", Regression()).probabilities(torch.zeros(2, 1)) is None
+
+
+def test_tasks_with_a_loss_of_the_user_are_not_padded_unless_it_says_so():
+    few, many = Task("few", Multiclass(3)), Task("many", Multiclass(5))
+    assert few.padded_key == many.padded_key
+    assert few.block_key != many.block_key
+
+    def brier(output, target):
+        return (output.softmax(-1) - target.unsqueeze(-1)).square().mean(-1)
+
+    own = [Task(t.name, t.kind, loss=brier) for t in (few, many)]
+    assert own[0].padded_key != own[1].padded_key
+    hinge = [Task(t.name, t.kind, loss=squared_hinge) for t in (few, many)]
+    assert hinge[0].padded_key == hinge[1].padded_key

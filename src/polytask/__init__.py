@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from polytask import evaluation as evaluation
     from polytask import gradients as gradients
     from polytask import grouping as grouping
+    from polytask import losses as losses
     from polytask import metrics as metrics
+    from polytask import packed as packed
     from polytask import problems as problems
     from polytask import report as report
     from polytask import samplers as samplers
@@ -75,7 +77,9 @@ _SUBPACKAGES = frozenset(
         "evaluation",
         "gradients",
         "grouping",
+        "losses",
         "metrics",
+        "packed",
         "problems",
         "report",
         "samplers",

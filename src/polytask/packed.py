@@ -59,7 +59,7 @@ class TableShape:
 
 
 class PackedRows(Mapping[str, Tensor]):
-    """B rows of each of K tables; as a mapping it yields each table's rows ``[B, F_k]``.
+    """B rows of each of K tables; as a mapping it yields each table's own rows ``[B_k, F_k]``.
 
     Args:
         cells: Observed cells ``[L]``, row by row.
@@ -198,7 +198,7 @@ class PackedRows(Mapping[str, Tensor]):
         own = slice(start, int(ends[last - 1]))
         table = self.cells.new_full((self.size, self.widths[k]), torch.nan)
         table[self.rows[own] - first, self.positions[own]] = self.cells[own]
-        return table
+        return table if self.lengths is None else table[: self.lengths[k]]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -495,7 +495,13 @@ class Task:
 
     @property
     def padded_key(self) -> Hashable:
-        """Equal for tasks that can be computed as one block of padded outputs."""
+        """Equal for tasks that can be computed as one block of padded outputs.
+
+        A loss of the user's does not meet outputs of -inf that it was not written for: it has to
+        say ``takes_padding = True`` as an attribute.
+        """
+        if self.loss is not None and not getattr(self.loss, "takes_padding", False):
+            return self.block_key
         return (self.kind.padded_key, self.loss, self.prediction)
 
     def predict(self, output: Tensor) -> Tensor:

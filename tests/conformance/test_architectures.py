@@ -5,9 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from polytask.architectures import Architecture, CrossDomain, HardSharing, Independent
+from polytask.architectures import (
+    Architecture,
+    CrossDomain,
+    DeepResidual,
+    HardSharing,
+    Independent,
+    SoftLayerOrdering,
+    TravelingObserver,
+    Wrapped,
+)
+from polytask.architectures.specialised import SpecialisedModels
 from polytask.checks import architectures as checks
 from polytask.encoders import MLP, SmallCNN, TabularEncoder
+from polytask.packed import TableShape
 
 
 def tabular_inputs(rows: int) -> torch.Tensor:
@@ -65,7 +76,43 @@ def cross_domain_members(tasks):
     return model, {task.name: tabular_inputs(3 + i) for i, task in enumerate(tasks)}
 
 
+def observer_over_tables(tasks):
+    columns = {task.name: TableShape(2 + i, (3,) * (i % 2)) for i, task in enumerate(tasks)}
+    return TravelingObserver(tasks=tasks, columns=columns, hidden=8), tables_of(columns)
+
+
+def observer_in_chunks(tasks):
+    model = TravelingObserver(
+        tasks=tasks, columns=5, hidden=8, affine=True, encoder_chunk=2, decoder_chunk=3
+    )
+    return model, torch.randn(6, 5)
+
+
+def deep_residual_on_shared_inputs(tasks):
+    return DeepResidual(tasks=tasks, columns=5, hidden=8), torch.randn(6, 5)
+
+
+def soft_ordering_on_shared_inputs(tasks):
+    return SoftLayerOrdering(tasks=tasks, columns=5, hidden=8), torch.randn(6, 5)
+
+
+def tables_of(columns):
+    """Rows of tables of different lengths, with a number missing and every category but one."""
+    tables = {}
+    for i, (name, shape) in enumerate(columns.items()):
+        rows = 3 + i
+        numbers = torch.randn(rows, shape.num_numeric)
+        numbers[0, 0] = float("nan")
+        codes = [torch.arange(rows).remainder(c) for c in shape.cardinalities]
+        tables[name] = torch.column_stack([numbers, *codes]).to(torch.get_default_dtype())
+    return tables
+
+
 VARIANTS = [
+    observer_over_tables,
+    observer_in_chunks,
+    deep_residual_on_shared_inputs,
+    soft_ordering_on_shared_inputs,
     linear_heads,
     images,
     members_with_linear_heads,
@@ -96,6 +143,11 @@ def test_every_check_of_the_module_is_run():
 def test_abstract_architectures_are_left_out_by_rule():
     assert Architecture not in checks.public_architectures()
     assert HardSharing in checks.public_architectures()
+
+
+def test_every_architecture_says_where_the_task_enters():
+    without = {cls for cls in checks.public_architectures() if cls.family is None}
+    assert without == {Independent, SpecialisedModels, Wrapped}
 
 
 class Leaking(HardSharing):

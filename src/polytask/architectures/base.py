@@ -8,12 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
 from polytask.architectures.families import Family
 from polytask.tasks import Task, TaskTensors, check_unique_names
+
+if TYPE_CHECKING:
+    from polytask.problems import Problem
 
 __all__ = ["Architecture", "Inputs", "TaskIndex"]
 
@@ -47,11 +50,25 @@ class Architecture(nn.Module, ABC):
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[Architecture, Inputs]:
         """A small instance for these tasks and a batch of inputs for it: what ``polytask.checks``
-        runs.
+        runs. An architecture whose tasks must all be of one kind keeps the names and gives them
+        one.
         """
         del tasks
         raise TypeError(
             f"{cls.__name__} has no example for the checks; define the classmethod `example`."
+        )
+
+    @classmethod
+    def for_problem(cls, problem: Problem) -> Architecture:
+        """An instance for the inputs and tasks of a problem, with default sizes; what a candidate
+        of a comparison trains that is named after the class.
+
+        Raises:
+            ValueError: the architecture cannot learn these tasks together.
+        """
+        del problem
+        raise NotImplementedError(
+            f"{cls.__name__} has no default for a problem; make one with its constructor."
         )
 
     @abstractmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from polytask.problems import Problem
     from polytask.problems.tables import TableInfo
 
-__all__ = ["default_architecture", "default_encoder"]
+__all__ = ["common_encoder", "default_architecture", "default_encoder"]
 
 #: Features that own encoders hand to a shared core.
 CORE_WIDTH = 128
@@ -58,6 +58,30 @@ def default_architecture(
     }
     core = MLP(input_size=CORE_WIDTH, widths=(CORE_WIDTH, CORE_WIDTH))
     return CrossDomain(encoders=encoders, core=core, tasks=problem.tasks, head=head)
+
+
+def common_encoder(problem: Problem) -> Encoder:
+    """A fresh default encoder for inputs that all tasks of a problem have in one form.
+
+    Raises:
+        ValueError: tasks with inputs of different forms.
+    """
+    from polytask.problems import SeparateSplit
+
+    train = problem.train
+    if not isinstance(train, SeparateSplit):
+        return default_encoder(train.inputs, problem.table)
+    forms = {
+        (tuple(part.inputs.shape[1:]), problem.tables.get(name))
+        for name, part in train.parts.items()
+    }
+    if len(forms) > 1:
+        raise ValueError(
+            f"The tasks of problem {problem.name!r} have inputs of {len(forms)} forms, and the"
+            " architecture has one encoder for all; use one over variables, or CrossDomain."
+        )
+    name, part = next(iter(train.parts.items()))
+    return default_encoder(part.inputs, problem.tables.get(name))
 
 
 def default_encoder(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from polytask import architectures, encoders, tasks
+from polytask import architectures, encoders, packed, tasks
 from polytask.architectures import Architecture
 from polytask.architectures.base import Inputs
 from polytask.tasks import Binary, Multiclass, Regression, Task, TaskTensors
@@ -60,7 +60,7 @@ def check_output_shapes(example: Example) -> None:
         )
         assert training or outputs.members == 1, "members must be averaged in evaluation"
         leading = (outputs.members,) if outputs.members > 1 else ()
-        for task in wanted:
+        for task in model.tasks:
             expected = (*leading, _rows(inputs, task.name), task.kind.output_size)
             found = tuple(outputs[task.name].shape)
             assert found == expected, f"output of task {task.name!r} is {found}, not {expected}"
@@ -206,7 +206,7 @@ def check_repr_constructs(example: Example) -> None:
     model, _ = example(example_tasks())
     names = {
         name: getattr(module, name)
-        for module in (architectures, encoders, tasks)
+        for module in (architectures, encoders, packed, tasks)
         for name in module.__all__
     }
     names[type(model).__name__] = type(model)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polytask.evaluation.store import RunStore
     from polytask.evaluation.weight_proposals import simplex_grid
     from polytask.evaluation.weight_search import WeightSearch
+from polytask.evaluation.many_sets import ManySetsScore, score_many_sets
 
 __all__ = [
     "BoostingMethod",
@@ -34,6 +35,7 @@ __all__ = [
     "GroupedNetworks",
     "InlineExecutor",
     "LocalExecutor",
+    "ManySetsScore",
     "Method",
     "NetworkMethod",
     "RunStore",
@@ -43,6 +45,7 @@ __all__ = [
     "default_candidates",
     "load_bundle",
     "load_fitted",
+    "score_many_sets",
     "simplex_grid",
 ]
 

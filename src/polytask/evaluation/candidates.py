@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from polytask import balancers, grouping
+from polytask import architectures, balancers, grouping
+from polytask.architectures import Architecture
 from polytask.balancers import Balancer
 from polytask.evaluation.boosting import BoostingMethod
 from polytask.evaluation.grouped import GROUPING_FILE, GroupedNetworks
@@ -33,6 +34,8 @@ DEFAULT_BALANCERS = ("equal", "uncertainty", "pcgrad")
 
 #: What stands before the names of candidates that group the tasks.
 GROUPS = "groups:"
+#: What stands before the names of candidates that are another architecture.
+MODEL = "model:"
 
 Groups = Sequence[Sequence[str]] | Grouping | Literal["single"] | None
 
@@ -126,9 +129,12 @@ def candidate_by_name(name: str, *, architecture: ArchitectureFactory | None = N
         name: "single-task", "boosting", "weight-search", a balancer of ``polytask.balancers`` in
             any spelling ("pcgrad", "PCGrad", "shared: pcgrad"), or a grouper of
             ``polytask.grouping`` ("stg", "groups: stg"): with "-hard" every task only in the group
-            that serves it most, with ":3" three groups ("stg-hard:3"). A name that ends in ".json"
-            is the file of a saved ``Grouping``.
-        architecture: For the networks; None means the default.
+            that serves it most, with ":3" three groups ("stg-hard:3"); or an architecture of
+            ``polytask.architectures`` that makes itself for a problem ("traveling-observer",
+            "model: traveling-observer"). A name that ends in ".json" is the file of a saved
+            ``Grouping``.
+        architecture: For the networks; None means the default. Candidates that are named after an
+            architecture keep theirs.
 
     Raises:
         ValueError: There is no such candidate or file, or the balancer or grouper needs arguments.
@@ -136,25 +142,44 @@ def candidate_by_name(name: str, *, architecture: ArchitectureFactory | None = N
     if name.endswith(".json"):
         return _from_file(name, architecture)
     word = _plain(name.removeprefix("shared:"))
+    fixed = _built_in(word, architecture)
+    if fixed is not None:
+        return fixed
+    classes, groupers = _balancers(), _groupers()
+    grouped = re.fullmatch(r"(.*?)(-hard)?(?::(\d+))?", name.removeprefix(GROUPS).strip())
+    if word not in classes and grouped is not None and _plain(grouped[1]) in groupers:
+        return _from_grouper(groupers[_plain(grouped[1])], grouped, architecture)
+    if word in classes:
+        return _from_balancer(classes[word], architecture)
+    models = _architectures()
+    model = _plain(name.removeprefix(MODEL))
+    if model in models:
+        chosen = models[model]
+        shown = f"{MODEL} {_short(chosen.__name__)}"
+        return Candidate(shown, NetworkMethod(architecture=chosen.for_problem))
+    ways = sorted({_grouper_name(c) for c in groupers.values()})
+    if name.startswith(GROUPS):
+        asked = name.removeprefix(GROUPS).strip()
+        raise ValueError(f"No way of grouping {asked!r}; choose from {', '.join(ways)}.")
+    shared = sorted({_short(c.__name__) for c in classes.values()})
+    made = sorted({_short(c.__name__) for c in models.values()})
+    known = [BASELINE, BOOSTING, SEARCH, *shared, *ways, *made]
+    raise ValueError(f"No candidate {name!r}; choose from {', '.join(known)}.")
+
+
+def _built_in(word: str, architecture: ArchitectureFactory | None) -> Candidate | None:
+    """The candidates that are named after no class."""
     if word in ("singletask", "single", "stl"):
         return Candidate(BASELINE, NetworkMethod(architecture=architecture), "single")
     if word == _plain(BOOSTING):
         return Candidate(BOOSTING, BoostingMethod(), "single")
     if word in (_plain(SEARCH), _plain(SEARCHED.removeprefix("shared:"))):
         return Candidate(SEARCHED, WeightSearch(method=NetworkMethod(architecture=architecture)))
-    classes, groupers = _balancers(), _groupers()
-    grouped = re.fullmatch(r"(.*?)(-hard)?(?::(\d+))?", name.removeprefix(GROUPS).strip())
-    if word not in classes and grouped is not None and _plain(grouped[1]) in groupers:
-        return _from_grouper(groupers[_plain(grouped[1])], grouped, architecture)
-    if word not in classes:
-        ways = sorted({_grouper_name(c) for c in groupers.values()})
-        if name.startswith(GROUPS):
-            asked = name.removeprefix(GROUPS).strip()
-            raise ValueError(f"No way of grouping {asked!r}; choose from {', '.join(ways)}.")
-        shared = sorted({_short(c.__name__) for c in classes.values()})
-        known = [BASELINE, BOOSTING, SEARCH, *shared, *ways]
-        raise ValueError(f"No candidate {name!r}; choose from {', '.join(known)}.")
-    balancer = classes[word]
+    return None
+
+
+def _from_balancer(balancer: type[Balancer], architecture: ArchitectureFactory | None) -> Candidate:
+    """One network of all tasks under a balancer."""
     try:
         instance = balancer()
     except TypeError as error:
@@ -207,6 +232,15 @@ def _balancers() -> dict[str, type[Balancer]]:
     for name, value in _concrete(balancers, Balancer):
         found[_plain(name)] = found[_plain(_short(name))] = value
     return found
+
+
+def _architectures() -> dict[str, type[Architecture]]:
+    """Every architecture that makes itself for a problem, by its plain name."""
+    return {
+        _plain(name): value
+        for name, value in _concrete(architectures, Architecture)
+        if "for_problem" in vars(value)
+    }
 
 
 def _groupers() -> dict[str, type[Grouper]]:

@@ -20,7 +20,12 @@ from polytask.tasks import Task
 
 __all__ = ["describe_callable", "from_record", "to_record"]
 
-PACKAGES = ("polytask.architectures", "polytask.encoders", "polytask.balancers")
+PACKAGES = (
+    "polytask.architectures",
+    "polytask.encoders",
+    "polytask.balancers",
+    "polytask.packed",
+)
 
 
 def _exported() -> dict[str, type]:

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from polytask.encoders.base import check_positive
 from polytask.problems.problem import Problem, SeparateSplit, Split
 from polytask.tasks import Binary, Task
 
@@ -63,7 +62,8 @@ def fdu_mtl(
             f"`length` must be at least 2 and `vocabulary` at least {FIRST_WORD + 1}, found "
             f"{length} and {vocabulary}."
         )
-    check_positive("validation", validation)
+    if validation < 1:
+        raise ValueError(f"`validation` must be at least 1, found {validation}.")
     reviews = _read(Path(folder) / FILE)
     known = sorted({task for task, _ in reviews})
     names = known if tasks is None else list(tasks)

@@ -28,7 +28,7 @@ def uci121(
 ) -> Problem:
     """The sets of a folder as one problem in the separate layout, a task per set.
 
-    Every set is a file ``NAME.npz`` with ``X [N, F]`` (numbers; NaN where missing), ``y [N]``
+    Every set is a file ``NAME.npz`` with ``X [N, F]`` (finite numbers), ``y [N]``
     (classes from 0) and ``test``, ``val [N, splits]`` (1 where a row belongs to that part of a
     split; the remaining rows are for training). Inputs are taken as they are: the published ones
     are standardised.

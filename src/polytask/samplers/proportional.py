@@ -9,7 +9,7 @@ import torch
 from polytask.problems.problem import Problem
 from polytask.samplers.base import Sampler
 
-__all__ = ["ProportionalSampler"]
+__all__ = ["ProportionalSampler", "draw_by_size"]
 
 
 class ProportionalSampler(Sampler):
@@ -26,7 +26,7 @@ class ProportionalSampler(Sampler):
 
     References:
         A. C. Stickland and I. Murray, "BERT and PALs", ICML 2019, arXiv 1902.02671, section 4
-        (there the exponent is annealed from 1 downwards over the epochs).
+        (there the exponent is annealed: ``AnnealedSampler``).
     """
 
     def __init__(self, *, exponent: float = 0.0, seed: int = 0) -> None:
@@ -37,15 +37,18 @@ class ProportionalSampler(Sampler):
         self._generator = torch.Generator().manual_seed(seed)
 
     def draw(self, problem: Problem) -> tuple[str, ...]:
-        names = [task.name for task in problem.tasks]
-        sizes = torch.tensor(
-            [problem.train.num_labels(name) for name in names], dtype=torch.float64
-        )
-        chosen = torch.multinomial(sizes**self.exponent, 1, generator=self._generator)
-        return (names[int(chosen)],)
+        return draw_by_size(problem, self.exponent, self._generator)
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._generator.set_state(state["generator"].cpu())
+
+
+def draw_by_size(problem: Problem, exponent: float, generator: torch.Generator) -> tuple[str, ...]:
+    """The name of one task, drawn with probability ``p_t ~ N_t ** exponent``."""
+    names = [task.name for task in problem.tasks]
+    sizes = torch.tensor([problem.train.num_labels(name) for name in names], dtype=torch.float64)
+    chosen = torch.multinomial(sizes**exponent, 1, generator=generator)
+    return (names[int(chosen)],)

@@ -1,6 +1,7 @@
 """Training: the step, the trainer around it, what it reports, and checkpoints."""
 
 from polytask.training.checkpoint import Checkpoints, CorruptCheckpointWarning
+from polytask.training.fine_tuning import FineTuned, fine_tune
 from polytask.training.losses import TaskLosses
 from polytask.training.observers import (
     GradientCosines,
@@ -21,6 +22,7 @@ __all__ = [
     "Checkpoints",
     "CorruptCheckpointWarning",
     "EpochReport",
+    "FineTuned",
     "GradientCosines",
     "JsonLinesLog",
     "NonFiniteLossError",
@@ -35,6 +37,7 @@ __all__ = [
     "TrainingResult",
     "TrainingSettings",
     "TrainingStep",
+    "fine_tune",
     "predict_outputs",
     "validation_losses",
 ]
