@@ -71,6 +71,12 @@ def family_of(value: type) -> str:
     return "–"
 
 
+def sharing(value: type) -> str:
+    """Where the task enters an architecture: its family and formula."""
+    family = value.family
+    return "–" if family is None else f"{family.value}: `{family.formula}`"
+
+
 def promises(value: type) -> str:
     """The declared properties that the conformance checks test."""
     names = ("non_conflicting", "scale_invariant", "stationary_fixed_point")
@@ -112,10 +118,15 @@ def methods_page() -> str:
         "cost of finding groups": trainings,
         "reference": reference,
     }
+    architectures = {
+        "what it does": first_sentence,
+        "where the task enters": sharing,
+        "reference": reference,
+    }
     parts = [
         INTRODUCTION,
         table("Balancers", "balancers", balancers),
-        table("Architectures", "architectures", about),
+        table("Architectures", "architectures", architectures),
         table("Encoders", "encoders", about),
         table("Groupers", "grouping", groupers),
         table("Samplers", "samplers", about),

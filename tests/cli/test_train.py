@@ -45,6 +45,14 @@ def test_train_scores_and_saves(data, tmp_path, capsys):
     assert [entry["epoch"] for entry in log] == [1, 2, 3]
 
 
+def test_a_model_is_chosen_by_the_name_of_its_architecture(data, tmp_path):
+    out = tmp_path / "out"
+    assert run(words(data, out, "--model", "traveling-observer", epochs=2)) == 0
+    bundle = load_bundle(out)
+    assert bundle.about["candidate"] == "model: traveling-observer, equal"
+    assert len(bundle.predict_table(pd.read_csv(data).head(4))) == 4
+
+
 def test_resume_ends_as_if_it_had_not_been_interrupted(data, tmp_path, monkeypatch):
     assert run(words(data, tmp_path / "whole", epochs=6)) == 0
     finish = Trainer._finish_epoch
@@ -79,6 +87,7 @@ def test_a_folder_with_checkpoints_needs_resume_and_the_same_options(data, tmp_p
     [
         (["--balancer", "magic"], "No candidate 'magic'"),
         (["--balancer", "boosting"], "`--balancer` must name a balancer, found 'boosting'"),
+        (["--model", "magic"], "No architecture 'magic'; choose from"),
         (["--learning-rate", "-1"], "`learning_rate` must be > 0"),
     ],
 )

@@ -23,7 +23,9 @@ def blocks(path, language):
     ]
 
 
-@pytest.mark.parametrize("page", ["howto/model.md", "howto/loop.md"])
+@pytest.mark.parametrize(
+    "page", ["howto/model.md", "howto/loop.md", "howto/many_tables.md", "concepts/architectures.md"]
+)
 def test_python_of_a_page_runs_from_top_to_bottom(root, page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {}
@@ -41,13 +43,14 @@ def test_python_of_a_page_runs_from_top_to_bottom(root, page, tmp_path, monkeypa
 @pytest.mark.slow
 def test_python_of_the_readme_runs(root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    compare, loop = blocks(root / "README.md", "python")
+    compare, tables, loop = blocks(root / "README.md", "python")
     assert "seeds=3" in compare
     exec(compile(compare.replace("seeds=3", "seeds=1"), "README.md, block 1", "exec"), {})
     assert "single-task" in capsys.readouterr().out
     assert (tmp_path / "runs/homes/report.html").exists()
+    exec(compile(tables, "README.md, block 2", "exec"), {})
     namespace = {}
-    exec(compile(loop, "README.md, block 2", "exec"), namespace)
+    exec(compile(loop, "README.md, block 3", "exec"), namespace)
     assert namespace["trunk"].weight.grad.abs().sum() > 0
 
 

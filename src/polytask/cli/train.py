@@ -47,6 +47,14 @@ def train(  # noqa: PLR0913, PLR0917 - one argument per option of the command
             rich_help_panel=TRAINING_PANEL,
         ),
     ] = "equal",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="What the tasks share: an architecture such as traveling-observer or gated."
+            " Without it the inputs decide: hard sharing, or own encoders around a shared core.",
+            rich_help_panel=TRAINING_PANEL,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints, log and model. [required]")
     ] = None,
@@ -106,6 +114,8 @@ def train(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     polytask train --dataset digits13 --balancer pcgrad --epochs 200 --out runs/digits
 
     polytask train --dataset digits13 --balancer pcgrad --epochs 200 --out runs/digits --resume
+
+    polytask train --dataset separate_shapes --model traveling-observer --out runs/observer
     """
     if out is None:
         raise ValueError("`--out` is needed: the folder for checkpoints, log and model.")
@@ -137,14 +147,15 @@ def train(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     identity = {
         "data": source.fingerprint(),
         "balancer": balancer,
+        "model": model,
         "seed": seed,
         "learning_rate": settings.learning_rate,
         "batch_size": batch_size,
     }
     _check_folder(out, identity, resume=resume)
-    trainer = _trainer(problem, balancer, settings, out)
+    trainer = _trainer(problem, balancer, model, settings, out)
     result = trainer.fit(resume=resume)
-    _save(trainer, result, problem, source, balancer, seed, out)
+    _save(trainer, result, problem, source, _called(balancer, model), seed, out)
     if result.stopped_by == "interrupt":
         typer.echo("interrupted: the best model so far is saved; --resume continues the training")
         raise typer.Exit(130)
@@ -172,20 +183,23 @@ def _check_folder(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
     write_atomically(path, json.dumps(identity, ensure_ascii=False, indent=1))
 
 
-def _trainer(problem: Problem, balancer: str, settings: Any, out: Path) -> Trainer:
+def _trainer(
+    problem: Problem, balancer: str, model: str | None, settings: Any, out: Path
+) -> Trainer:
     import torch
 
     from polytask.architectures import default_architecture
-    from polytask.evaluation import NetworkMethod, candidate_by_name
+    from polytask.evaluation import NetworkMethod, architecture_by_name, candidate_by_name
     from polytask.training import Checkpoints, JsonLinesLog, Progress, Trainer
 
     method = candidate_by_name(balancer).method
     if not isinstance(method, NetworkMethod) or method.balancer is None:
         raise ValueError(f"`--balancer` must name a balancer, found {balancer!r}.")
+    build = default_architecture if model is None else architecture_by_name(model)
     torch.manual_seed(settings.seed)
     return Trainer(
         problem,
-        default_architecture(problem),
+        build(problem),
         balancer=method.balancer,
         settings=settings,
         observers=[Progress(label=problem.name), JsonLinesLog(out / "log.jsonl")],
@@ -193,12 +207,17 @@ def _trainer(problem: Problem, balancer: str, settings: Any, out: Path) -> Train
     )
 
 
+def _called(balancer: str, model: str | None) -> str:
+    """What the trained model is called in its card."""
+    return f"shared: {balancer}" if model is None else f"model: {model}, {balancer}"
+
+
 def _save(
     trainer: Trainer,
     result: Any,
     problem: Problem,
     source: Source,
-    balancer: str,
+    candidate: str,
     seed: int,
     out: Path,
 ) -> None:
@@ -230,7 +249,7 @@ def _save(
     fitted.save(part)
     about = {
         "problem": problem.name,
-        "candidate": f"shared: {balancer}",
+        "candidate": candidate,
         "seed": seed,
         "data": source.fingerprint(),
         "versions": versions(),

@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from polytask.evaluation.boosting import BoostingMethod
     from polytask.evaluation.bundle import Bundle, load_bundle
-    from polytask.evaluation.candidates import Candidate, candidate_by_name, default_candidates
+    from polytask.evaluation.candidates import (
+        Candidate,
+        architecture_by_name,
+        candidate_by_name,
+        default_candidates,
+    )
     from polytask.evaluation.comparing import compare
     from polytask.evaluation.comparison import Comparison
     from polytask.evaluation.executor import Executor, InlineExecutor, LocalExecutor
     from polytask.evaluation.grouped import GroupedNetworks
+    from polytask.evaluation.many_sets import ManySetsScore, score_many_sets
     from polytask.evaluation.method import Budget, Fitted, Method, load_fitted
     from polytask.evaluation.network import NetworkMethod
     from polytask.evaluation.store import RunStore
     from polytask.evaluation.weight_proposals import simplex_grid
     from polytask.evaluation.weight_search import WeightSearch
-from polytask.evaluation.many_sets import ManySetsScore, score_many_sets
 
 __all__ = [
     "BoostingMethod",
@@ -40,6 +45,7 @@ __all__ = [
     "NetworkMethod",
     "RunStore",
     "WeightSearch",
+    "architecture_by_name",
     "candidate_by_name",
     "compare",
     "default_candidates",
@@ -60,15 +66,18 @@ _HOME_OF = {
     "GroupedNetworks": "grouped",
     "InlineExecutor": "executor",
     "LocalExecutor": "executor",
+    "ManySetsScore": "many_sets",
     "Method": "method",
     "NetworkMethod": "network",
     "RunStore": "store",
     "WeightSearch": "weight_search",
+    "architecture_by_name": "candidates",
     "candidate_by_name": "candidates",
     "compare": "comparing",
     "default_candidates": "candidates",
     "load_bundle": "bundle",
     "load_fitted": "method",
+    "score_many_sets": "many_sets",
     "simplex_grid": "weight_proposals",
 }
 

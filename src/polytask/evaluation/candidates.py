@@ -22,7 +22,13 @@ from polytask.grouping.base import Grouper
 from polytask.grouping.grouping import Grouping
 from polytask.problems.problem import Problem
 
-__all__ = ["BASELINE", "Candidate", "candidate_by_name", "default_candidates"]
+__all__ = [
+    "BASELINE",
+    "Candidate",
+    "architecture_by_name",
+    "candidate_by_name",
+    "default_candidates",
+]
 
 #: Name of the candidate that every gain is relative to.
 BASELINE = "single-task"
@@ -232,6 +238,20 @@ def _balancers() -> dict[str, type[Balancer]]:
     for name, value in _concrete(balancers, Balancer):
         found[_plain(name)] = found[_plain(_short(name))] = value
     return found
+
+
+def architecture_by_name(name: str) -> ArchitectureFactory:
+    """From a problem to a fresh model, for the name of an architecture in any spelling.
+
+    Raises:
+        ValueError: There is no such architecture, or it cannot make itself for a problem.
+    """
+    known = _architectures()
+    word = _plain(name.removeprefix(MODEL))
+    if word not in known:
+        names = ", ".join(sorted({_short(c.__name__) for c in known.values()}))
+        raise ValueError(f"No architecture {name!r}; choose from {names}.")
+    return known[word].for_problem
 
 
 def _architectures() -> dict[str, type[Architecture]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from polytask.architectures.families import Family
 from polytask.architectures.perceiver.attention import AttentionLayer
 from polytask.architectures.perceiver.tokens import (
     CellTokens,
+    PixelTokens,
     TokenAdapter,
     Tokens,
     fourier_positions,
@@ -28,12 +30,17 @@ from polytask.describe import rebuildable_repr
 from polytask.encoders.base import check_positive
 from polytask.tasks import Task, TaskTensors, group_into_blocks
 
+if TYPE_CHECKING:
+    from polytask.problems import Problem
+
 __all__ = ["PerceiverIO"]
 
 #: Frequencies per dimension of the positions of dense and sequence outputs.
 QUERY_BANDS = 8
 #: Standard deviation of the initial latents, as in the paper.
 LATENT_SCALE = 0.02
+#: Features of a cell's token where nothing is said.
+TOKEN_SIZE = 64
 
 
 class PerceiverIO(Architecture):
@@ -144,6 +151,31 @@ class PerceiverIO(Architecture):
         inputs = torch.randn(6, 5)
         inputs[0, 1] = torch.nan
         return model, inputs
+
+    @classmethod
+    def for_problem(cls, problem: Problem) -> PerceiverIO:
+        """Tokens per cell of a table or pixel of an image, one adapter where tasks share inputs.
+
+        Raises:
+            ValueError: inputs that are neither rows of numbers nor images; categories; tasks with
+                dense or sequence outputs, whose shapes must be said.
+        """
+        train = problem.train
+        if problem.layout == "shared":
+            table = None if problem.table is None else problem.table.cardinalities
+            adapter: TokenAdapter | dict[str, TokenAdapter] = _default_adapter(
+                train.inputs,  # type: ignore[union-attr]
+                table,
+            )
+        else:
+            adapter = {
+                name: _default_adapter(
+                    part.inputs,
+                    None if name not in problem.tables else problem.tables[name].cardinalities,
+                )
+                for name, part in train.parts.items()
+            }
+        return cls(tasks=problem.tasks, adapter=adapter)
 
     @property
     def adapter(self) -> TokenAdapter | dict[str, TokenAdapter]:
@@ -303,6 +335,23 @@ class PerceiverIO(Architecture):
 
     def __repr__(self) -> str:
         return rebuildable_repr(self)
+
+
+def _default_adapter(inputs: Tensor, cardinalities: tuple[int, ...] | None) -> TokenAdapter:
+    if cardinalities:
+        raise ValueError(
+            f"PerceiverIO reads rows of numbers, found {len(cardinalities)} column(s) of"
+            " categories; use TravelingObserver, or give an adapter."
+        )
+    if inputs.dim() == 2:
+        return CellTokens(num_columns=inputs.shape[1], size=TOKEN_SIZE)
+    if inputs.dim() == 4:
+        channels, height, width = inputs.shape[1:]
+        return PixelTokens(channels=channels, height=height, width=width)
+    raise ValueError(
+        f"PerceiverIO reads tables and images by itself, found inputs of shape"
+        f" {list(inputs.shape[1:])}; give an adapter."
+    )
 
 
 def _checked_shapes(
