@@ -122,13 +122,40 @@ def test_what_cannot_be_packed_is_named():
     vectors = Split(torch.zeros(3, 2), {"a": torch.zeros(3, 2)}, [Task("a", Regression(size=2))])
     with pytest.raises(ValueError, match=r"targets \[3, 2\]"):
         PackedSplit(SeparateSplit({"a": vectors}))
-    gaps = Split(
-        torch.zeros(2, 2), {"a": torch.tensor([1.0, torch.nan])}, [Task("a", Regression())]
-    )
-    with pytest.raises(ValueError, match="'a' has rows without a label"):
-        PackedSplit(SeparateSplit({"a": gaps}))
     with pytest.raises(ValueError, match="No task 'rent'"):
         PackedSplit(split_of()).batch(("rent",), torch.zeros(1, 2, dtype=torch.int64))
+
+
+def test_rows_without_a_label_are_masked_as_in_the_separate_split():
+    numbers, kinds = torch.tensor([1.0, torch.nan, 2.0]), Task("a", Regression())
+    classes, kind = torch.tensor([-1, -1, 1, 0]), Task("b", Multiclass(2))
+    split = SeparateSplit(
+        {
+            "a": Split(torch.zeros(3, 2), {"a": numbers}, [kinds]),
+            "b": Split(torch.zeros(4, 3), {"b": classes}, [kind]),
+        }
+    )
+    packed = PackedSplit(split)
+    batch = packed.batch(("a", "b"), torch.tensor([[0, 1], [0, 1]]))
+    assert batch.tasks == ("a",)
+    assert batch.all_rows_count
+    assert [mask[:, 0].tolist() for mask in batch.present] == [[True, False], [False, False]]
+    assert batch.targets["a"].tolist() == [1.0, 0.0]
+    assert batch.targets["b"].tolist() == [0, 0]
+    (whole,) = packed.batches(100)
+    assert [mask[:, 0].tolist() for mask in whole.present] == [
+        [True, False, True, False],
+        [False, False, True, True],
+    ]
+    model = SoftLayerOrdering(tasks=split.tasks, columns={"a": 2, "b": 3}, hidden=4)
+    outputs = predict_outputs(model, split)
+    assert {name: len(rows) for name, rows in outputs.items()} == {"a": 3, "b": 4}
+
+
+def test_a_table_that_cannot_be_learned_is_named():
+    tables = {"flat": (np.ones((20, 2)), np.arange(20) % 2)}
+    with pytest.raises(ValueError, match=r"Table 'flat': No column of the table can become"):
+        Problem.from_tables(tables)
 
 
 # --- streams -------------------------------------------------------------------------------------

@@ -27,8 +27,7 @@ class PackedSplit:
     """The rows of a ``SeparateSplit`` of tables, stored as one vector of cells.
 
     Args:
-        split: Tasks with inputs ``[N_t, F_t]`` and targets of one number or class per row, without
-            missing labels.
+        split: Tasks with inputs ``[N_t, F_t]`` and targets of one number or class per row.
 
     Raises:
         ValueError: inputs that are no tables; a task whose rows have no single target.
@@ -46,10 +45,6 @@ class PackedSplit:
                     f"Task {task.name!r} is no table with one target: inputs"
                     f" {list(part.inputs.shape)}, targets {list(part.targets[task.name].shape)}."
                 )
-            if any(mask is not None for mask in part.masks):
-                raise ValueError(
-                    f"Task {task.name!r} has rows without a label; leave them out of its table."
-                )
         self.device = parts[0].inputs.device
         self.counts = torch.tensor([len(part) for part in parts])
         self.widths = torch.tensor([part.inputs.shape[1] for part in parts])
@@ -59,10 +54,14 @@ class PackedSplit:
         self._first_cell = (sizes.cumsum(0) - sizes).to(self.device)
         self._first_row = (self.counts.cumsum(0) - self.counts).to(self.device)
         # Numbers and classes in one vector: a class index is exact in float64.
-        targets = [
-            part.targets[task.name].double() for task, part in zip(self.tasks, parts, strict=True)
+        found = [
+            (task, part.targets[task.name]) for task, part in zip(self.tasks, parts, strict=True)
         ]
-        self._targets = torch.cat(targets)
+        labelled = torch.cat([~task.kind.missing(target) for task, target in found])
+        self._labelled = None if bool(labelled.all()) else labelled
+        self._targets = torch.where(
+            labelled, torch.cat([target.double() for _, target in found]), 0
+        )
         self._selections: dict[tuple[str, ...], _Selection] = {}
 
     def __len__(self) -> int:
@@ -95,18 +94,23 @@ class PackedSplit:
             names=names,
             widths=chosen.plain_widths,
         )
-        targets = self._targets[self._first_row[place] + flat].view(rows.shape).T
+        numbers = self._first_row[place] + flat
+        targets = self._targets[numbers].view(rows.shape).T
+        present = valid
+        if self._labelled is not None:
+            labelled = self._labelled[numbers].view(rows.shape)
+            present = labelled if valid is None else labelled & valid
         blocks, masks = [], []
         for block_names, columns, dtype in chosen.blocks:
             whole = len(chosen.blocks) == 1
             found = targets if whole else targets.index_select(1, columns)
             blocks.append((block_names, found.to(dtype)))
-            masks.append(None if valid is None else valid.T[:, columns])
+            masks.append(None if present is None else present.T[:, columns])
         return Batch(
             inputs=inputs.observed() if self._has_gaps else inputs,
             targets=TaskTensors(blocks),
             present=tuple(masks),
-            tasks=names,
+            tasks=_with_labels(names, present),
             indices=_RowNumbers(names, rows, valid),
             all_rows_count=valid is None,
         )
@@ -136,6 +140,14 @@ class PackedSplit:
         if names not in self._selections:
             self._selections[names] = _Selection(self, names)
         return self._selections[names]
+
+
+def _with_labels(names: tuple[str, ...], present: Tensor | None) -> tuple[str, ...]:
+    """Tasks with a label in some row ``[K, B]``."""
+    if present is None:
+        return names
+    some = present.any(1).tolist()
+    return tuple(name for name, labelled in zip(names, some, strict=True) if labelled)
 
 
 class _Selection:

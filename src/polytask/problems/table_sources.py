@@ -378,9 +378,13 @@ class TablesSource(Source):
 
     def problem(self, seed: int) -> Problem:
         """Every table as a problem of one task, joined."""
-        return Problem.join(
-            {task: s.problem(seed) for task, s in self.sources.items()}, name=self.name
-        )
+        problems = {}
+        for task, source in self.sources.items():
+            try:
+                problems[task] = source.problem(seed)
+            except ValueError as error:
+                raise ValueError(f"Table {task!r}: {error}") from error
+        return Problem.join(problems, name=self.name)
 
     def schema(self) -> list[dict[str, Any]]:
         """The columns of all tables, with the task in front."""
