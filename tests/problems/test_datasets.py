@@ -47,10 +47,13 @@ def test_data_sets_are_found_by_their_exports():
         "diabetes",
         "digits",
         "digits13",
+        "eight_tasks",
+        "hyperspheres",
         "linnerud",
         "planted_groups",
         "related_regression",
         "separate_shapes",
+        "transposed_gp",
     ]
     assert find_dataset("digits13") is digits13
     with pytest.raises(ValueError, match=r"no data set 'xyz'; there are conflicting, diabetes"):

@@ -31,7 +31,7 @@ def hyperspheres(
     num_classes: Sequence[int] = _EVERY_CLASSES,
     rows_per_class: tuple[int, int, int] = (5, 5, 100),
 ) -> Problem:
-    """One table per pair (n features, m classes): which of m concentric spheres is a point on?
+    """One table per pair (n features, m classes): name the sphere that a point is on.
 
     A task has a centre o ~ N(0, I_n), and its class c = 1 .. m is uniform on the sphere of radius
     c around o. No two tasks share a column, a class or a row; but a feature is known by one number,
