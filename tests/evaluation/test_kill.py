@@ -22,6 +22,9 @@ pytestmark = [
 ]
 
 PROGRAM = """
+import signal
+# A shell starts its background jobs with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys
 from polytask.evaluation import Candidate, compare
 from tests.evaluation.helpers import FakeMethod, tiny_problem
