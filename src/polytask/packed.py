@@ -23,6 +23,9 @@ from polytask.tasks import Task, TaskTensors, group_into_blocks
 
 __all__ = ["Cells", "PackedRows", "Queries", "TableShape", "TableVariables"]
 
+#: Sets of tables whose index arithmetic is kept; a sampler may draw another set in every step.
+REMEMBERED = 64
+
 
 @dataclass(frozen=True)
 class TableShape:
@@ -411,6 +414,8 @@ class TableVariables(nn.Module):
             places = [self.places[name] for name in names]
             groups = group_into_blocks((self.tasks[p] for p in places), padded=True)
             found = (torch.tensor(places, device=self.first_variable.device), groups)
+            if len(self._selected) >= REMEMBERED:
+                self._selected.clear()
             self._selected[names] = found
         return found
 

@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from polytask.architectures.soft_layer_ordering import SoftLayerOrdering
-from polytask.packed import PackedRows
+from polytask.packed import REMEMBERED, PackedRows
 from polytask.problems import Problem
 from polytask.problems.loaders import BatchLoader
 from polytask.problems.packed import PackedSplit, PackedStream
@@ -150,6 +150,30 @@ def test_rows_without_a_label_are_masked_as_in_the_separate_split():
     model = SoftLayerOrdering(tasks=split.tasks, columns={"a": 2, "b": 3}, hidden=4)
     outputs = predict_outputs(model, split)
     assert {name: len(rows) for name, rows in outputs.items()} == {"a": 3, "b": 4}
+
+
+def test_targets_of_several_numbers_are_learned_without_packing():
+    inputs = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    data = {"pair": (inputs, inputs[:, :2]), "one": (inputs[:30, :2], inputs[:30, 0])}
+    kinds = {"pair": Regression(size=2), "one": Regression()}
+    problem = Problem.from_separate(data, kinds)
+    assert not PackedSplit.takes(problem.train)
+    model = SoftLayerOrdering.for_problem(problem)
+    result = Trainer(problem, model, settings=TrainingSettings(epochs=30)).fit()
+    losses = [report.train_losses["pair"] for report in result.history]
+    assert losses[-1] < 0.5 * losses[0]
+    assert predict_outputs(model, problem.test)["pair"].shape[1:] == (2,)
+
+
+def test_arithmetic_of_a_few_sets_of_tasks_is_kept():
+    names = [f"t{i}" for i in range(REMEMBERED + 5)]
+    parts = {
+        n: Split(torch.zeros(2, 2), {n: torch.arange(2.0)}, [Task(n, Regression())]) for n in names
+    }
+    packed = PackedSplit(SeparateSplit(parts))
+    for name in names:
+        packed.batch((name,), torch.zeros(1, 2, dtype=torch.int64))
+    assert len(packed._selections) <= REMEMBERED
 
 
 def test_a_table_that_cannot_be_learned_is_named():

@@ -115,9 +115,6 @@ def train(problem: Problem, job: Job, *, oracle: Tensor) -> Outcome:
 def _fit(problem: Problem, job: Job, oracle: Tensor) -> tuple[Kept, Architecture]:
     torch.manual_seed(job.seed)
     model = architecture(problem, job, oracle)
-    # Tasks of several numbers per row cannot be packed; the model then takes a mapping of tables.
-    packable = all(t.kind.is_categorical or t.kind.output_size == 1 for t in problem.tasks)
-    model.packs_tables = model.packs_tables and packable
     steps_per_epoch = math.ceil(len(problem.train) / job.batch_size)
     trainer = Trainer(
         problem,

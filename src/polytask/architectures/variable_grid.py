@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from polytask.architectures.base import Inputs, TaskIndex
 from polytask.architectures.variable_embeddings import VariableEmbeddings
 from polytask.encoders.base import check_positive
-from polytask.packed import PackedRows, TableShape, TableVariables, within
+from polytask.packed import REMEMBERED, PackedRows, TableShape, TableVariables, within
 from polytask.tasks import Task, TaskTensors, group_into_blocks
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ __all__ = ["Grid", "SharedVariables", "TableGrid", "VariableSource", "variable_s
 
 #: What a model over variables can read: columns shared by all tasks, or a table per task.
 Columns = int | TableShape | Mapping[str, TableShape | int]
-#: Sets of tables whose index arithmetic is remembered.
-_REMEMBERED = 64
 
 
 @dataclass(frozen=True)
@@ -260,7 +258,7 @@ class TableGrid(nn.Module):
     def _layout(self, names: tuple[str, ...]) -> _Layout:
         key = (names, self.tables.first_column.device)
         if key not in self._layouts:
-            if len(self._layouts) >= _REMEMBERED:
+            if len(self._layouts) >= REMEMBERED:
                 self._layouts.clear()
             self._layouts[key] = _Layout(self.tables, names)
         return self._layouts[key]

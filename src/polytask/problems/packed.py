@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from polytask.packed import PackedRows, within
+from polytask.packed import REMEMBERED, PackedRows, within
 from polytask.problems.problem import Batch, SeparateSplit
 from polytask.tasks import TaskTensors, group_into_blocks
 
@@ -63,6 +63,14 @@ class PackedSplit:
             labelled, torch.cat([target.double() for _, target in found]), 0
         )
         self._selections: dict[tuple[str, ...], _Selection] = {}
+
+    @staticmethod
+    def takes(split: SeparateSplit) -> bool:
+        """Whether every task is a table with one number or class per row."""
+        return all(
+            part.inputs.dim() == 2 and part.targets[name].dim() == 1
+            for name, part in split.parts.items()
+        )
 
     def __len__(self) -> int:
         return len(self.source)
@@ -138,6 +146,8 @@ class PackedSplit:
 
     def _select(self, names: tuple[str, ...]) -> _Selection:
         if names not in self._selections:
+            if len(self._selections) >= REMEMBERED:
+                self._selections.clear()
             self._selections[names] = _Selection(self, names)
         return self._selections[names]
 

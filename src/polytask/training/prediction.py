@@ -20,8 +20,10 @@ EVALUATION_ROWS = 1024
 
 
 def rows_for(architecture: Architecture, split: AnySplit | PackedSplit) -> AnySplit | PackedSplit:
-    """The rows in the form that an architecture takes: tables packed where it asks for that."""
-    if architecture.packs_tables and isinstance(split, SeparateSplit):
+    """The rows in the form that an architecture takes: tables packed where it asks for that and
+    their targets allow it.
+    """
+    if architecture.packs_tables and isinstance(split, SeparateSplit) and PackedSplit.takes(split):
         return PackedSplit(split)
     return split
 
