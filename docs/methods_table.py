@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +41,8 @@ def methods(package: str) -> Iterator[type]:
 
 def subpackages() -> list[str]:
     """The public subpackages and modules of Polytask."""
-    return sorted(polytask._SUBPACKAGES)
+    modules = pkgutil.iter_modules(polytask.__path__)
+    return sorted(m.name for m in modules if m.ispkg and m.name != "cli")
 
 
 def first_sentence(value: type) -> str:

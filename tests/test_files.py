@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from polytask.describe import arguments, describe, rebuildable_repr
+from polytask.config import arguments, config, rebuildable_repr
 from polytask.files import write_atomically
 
 
@@ -63,7 +63,7 @@ def test_repr_evaluates_back():
 
 
 def test_records_are_plain():
-    record = describe({"x": Thing(inner=Setting()), "s": {"b", "a"}, "n": np.array([1, 2])})
+    record = config({"x": Thing(inner=Setting()), "s": {"b", "a"}, "n": np.array([1, 2])})
     assert record == {
         "x": {
             "type": "Thing",
@@ -74,4 +74,4 @@ def test_records_are_plain():
         "s": ["a", "b"],
         "n": [1, 2],
     }
-    assert describe(np.mean) == "numpy.mean"
+    assert config(np.mean) == "numpy.mean"

@@ -108,9 +108,9 @@ def main() -> None:
     timing.prepare(options.threads)
     import torch
 
+    from polytask.datasets.digits import digits13
+    from polytask.datasets.planted import planted_groups
     from polytask.encoders import MLP, SmallCNN
-    from polytask.problems.digits import digits13
-    from polytask.problems.planted import planted_groups
 
     torch.manual_seed(0)
     cost = {

@@ -30,7 +30,8 @@ import timing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from polytask.problems.problem import Batch, Problem
+    from polytask.problems.batch import Batch
+    from polytask.problems.problem import Problem
 
 UNITS = 128
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "uci121"
@@ -42,8 +43,8 @@ def problem_of(folder: Path, tables: int) -> Problem:
     """
     import torch
 
+    from polytask.datasets.uci121 import uci121
     from polytask.problems import Problem
-    from polytask.problems.uci121 import uci121
     from polytask.tasks import Multiclass
 
     if folder.is_dir():
@@ -188,9 +189,9 @@ def models_of(problem: Problem) -> dict[str, tuple[nn.Module, dict[str, Callable
     """Every model with its loops; weights are moved away from where blocks are the identity."""
     import torch
 
-    from polytask.architectures.deep_residual import DeepResidual
-    from polytask.architectures.soft_layer_ordering import SoftLayerOrdering
-    from polytask.architectures.traveling_observer import TravelingObserver
+    from polytask.architectures.variables.deep_residual import DeepResidual
+    from polytask.architectures.variables.soft_layer_ordering import SoftLayerOrdering
+    from polytask.architectures.variables.traveling_observer import TravelingObserver
 
     common = {"tasks": problem.tasks, "columns": problem.table_shapes(), "hidden": UNITS}
     torch.manual_seed(0)
@@ -236,11 +237,11 @@ def compare(
 
 def steps(problem: Problem, *, rows: int, rounds: int) -> dict[str, Any]:
     """Every model's step, packed and as a loop, on one batch of so many rows of every table."""
-    from polytask.problems.packed import PackedSplit, PackedStream
+    from polytask.problems.table_stream import TableBatchSplit, TableBatchStream
 
-    split = PackedSplit(problem.train)
+    split = TableBatchSplit(problem.train)
     every = list(range(len(split.names)))
-    batch = split.batch(split.names, PackedStream(split.counts, rows, seed=0).draw(every))
+    batch = split.batch(split.names, TableBatchStream(split.counts, rows, seed=0).draw(every))
     found: dict[str, Any] = {}
     for name, (model, loops) in models_of(problem).items():
         differences = {title: check_equal(model, loop, batch) for title, loop in loops.items()}
@@ -258,9 +259,9 @@ def steps(problem: Problem, *, rows: int, rounds: int) -> dict[str, Any]:
 def batches(problem: Problem, *, rows: int, rounds: int) -> dict[str, Any]:
     """Drawing a batch, in one piece and table by table."""
     from polytask.problems.loaders import BatchLoader
-    from polytask.problems.packed import PackedSplit
+    from polytask.problems.table_stream import TableBatchSplit
 
-    packed = BatchLoader(PackedSplit(problem.train), batch_size=rows, seed=0)
+    packed = BatchLoader(TableBatchSplit(problem.train), batch_size=rows, seed=0)
     plain = BatchLoader(problem.train, batch_size=rows, seed=0)
     contestants = {"loop": plain.draw, "packed": packed.draw}
     found = compare(contestants, base="packed", rounds=rounds, inner=5)

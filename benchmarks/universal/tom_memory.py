@@ -59,7 +59,7 @@ def measure(
     """Do the work of one contestant and print what it took."""
     import torch
 
-    from polytask.architectures.traveling_observer import TravelingObserver
+    from polytask.architectures.variables.traveling_observer import TravelingObserver
     from polytask.tasks import Regression, Task
 
     torch.manual_seed(0)

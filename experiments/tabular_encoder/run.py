@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
-from tables import SCORES, TABLES, Table, load
 
 from polytask.architectures import HardSharing
 from polytask.encoders import NumericEmbedding, TabularEncoder
 from polytask.encoders.tabular import MemberLinear
 from polytask.tasks import Binary, Kind, Regression, Task, TaskTensors
+from tables import SCORES, TABLES, Table, load
 
 HERE = Path(__file__).resolve().parent
 

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from polytask.architectures.traveling_observer import TravelingObserver
-from polytask.architectures.variable_embeddings import VariableEmbeddings
+from polytask.architectures.variables.traveling_observer import TravelingObserver
+from polytask.architectures.variables.variable_embeddings import VariableEmbeddings
 from polytask.problems import Problem, Split
 from polytask.training import Observer, Trainer, TrainingSettings
 from polytask.training.prediction import predict_outputs

@@ -10,31 +10,18 @@ use.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
 from polytask._version import __version__
 
 if TYPE_CHECKING:
-    from polytask import architectures as architectures
-    from polytask import balancers as balancers
-    from polytask import checks as checks
-    from polytask import encoders as encoders
-    from polytask import evaluation as evaluation
-    from polytask import gradients as gradients
-    from polytask import grouping as grouping
-    from polytask import losses as losses
-    from polytask import metrics as metrics
-    from polytask import packed as packed
-    from polytask import problems as problems
-    from polytask import report as report
-    from polytask import samplers as samplers
-    from polytask import solvers as solvers
-    from polytask import tasks as tasks
-    from polytask import training as training
     from polytask.architectures import HardSharing
+    from polytask.candidates import Candidate
     from polytask.encoders import MLP
-    from polytask.evaluation import Candidate, Comparison, compare
+    from polytask.evaluation import Comparison, compare
     from polytask.problems import Problem
+    from polytask.tables import from_tables
     from polytask.tasks import Binary, Multiclass, Regression, Task
     from polytask.training import Trainer, TrainingSettings
 
@@ -52,55 +39,39 @@ __all__ = [
     "TrainingSettings",
     "__version__",
     "compare",
+    "from_tables",
 ]
 
-_HOME_OF = {
-    "MLP": "polytask.encoders",
-    "Binary": "polytask.tasks",
-    "Candidate": "polytask.evaluation",
-    "Comparison": "polytask.evaluation",
-    "HardSharing": "polytask.architectures",
-    "Multiclass": "polytask.tasks",
-    "Problem": "polytask.problems",
-    "Regression": "polytask.tasks",
-    "Task": "polytask.tasks",
-    "Trainer": "polytask.training",
-    "TrainingSettings": "polytask.training",
-    "compare": "polytask.evaluation",
+#: What each subpackage offers here, so that a name can be found without loading the others.
+_EXPORTS = {
+    "architectures": ("HardSharing",),
+    "candidates": ("Candidate",),
+    "encoders": ("MLP",),
+    "evaluation": ("Comparison", "compare"),
+    "problems": ("Problem",),
+    "tables": ("from_tables",),
+    "tasks": ("Binary", "Multiclass", "Regression", "Task"),
+    "training": ("Trainer", "TrainingSettings"),
 }
-_SUBPACKAGES = frozenset(
-    {
-        "architectures",
-        "balancers",
-        "checks",
-        "encoders",
-        "evaluation",
-        "gradients",
-        "grouping",
-        "losses",
-        "metrics",
-        "packed",
-        "problems",
-        "report",
-        "samplers",
-        "solvers",
-        "tasks",
-        "training",
-    }
-)
+_HOME_OF = {name: package for package, names in _EXPORTS.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """Import a public name or a subpackage at its first use (PEP 562)."""
     if name in _HOME_OF:
-        value: object = getattr(importlib.import_module(_HOME_OF[name]), name)
+        home = importlib.import_module(f"{__name__}.{_HOME_OF[name]}")
+        value: object = getattr(home, name)
         globals()[name] = value
         return value
-    if name in _SUBPACKAGES:
+    if name in _subpackages():
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """Names that are imported already and names that would be."""
-    return sorted({*globals(), *_HOME_OF, *_SUBPACKAGES})
+    return sorted({*globals(), *_HOME_OF, *_subpackages()})
+
+
+def _subpackages() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(__path__) if module.ispkg}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from polytask import architectures
-from polytask.architectures.descriptors import TaskDescriptors
+from polytask.architectures.descriptors.task_descriptors import TaskDescriptors
 from polytask.checks import architectures as checks
 from polytask.tasks import Kind, Regression, Task
 

@@ -10,7 +10,8 @@ import torch
 from polytask.architectures import CrossDomain, HardSharing, default_architecture
 from polytask.encoders import MLP, SmallCNN, TabularEncoder
 from polytask.problems import Problem
-from polytask.problems.tables import TableInfo
+from polytask.problems.table_info import TableInfo
+from polytask.tables import fit_table, transform_table
 from polytask.tasks import Binary, Regression
 
 
@@ -53,8 +54,8 @@ def test_images_get_the_small_network_unless_they_are_too_small_for_it():
 
 def test_tables_get_the_tabular_encoder():
     frame = example_frame()
-    table = TableInfo.fit(frame)
-    inputs = table.transform(frame)
+    table = fit_table(frame)
+    inputs = transform_table(table, frame)
     model = default_architecture(shared_problem(inputs.numpy(), table), members=2)
     assert isinstance(model.encoder, TabularEncoder)
     assert (model.encoder.num_numeric, model.encoder.cardinalities) == (2, (3,))
@@ -63,7 +64,7 @@ def test_tables_get_the_tabular_encoder():
 
 
 def test_one_task_gives_a_single_task_network():
-    problem = shared_problem(np.random.default_rng(0).normal(size=(60, 7))).subset(["r"])
+    problem = shared_problem(np.random.default_rng(0).normal(size=(60, 7))).select_tasks(["r"])
     model = default_architecture(problem, head="mlp")
     assert list(model(torch.zeros(2, 7))) == ["r"]
 
@@ -71,10 +72,10 @@ def test_one_task_gives_a_single_task_network():
 @pytest.mark.parametrize("tables", [("a", "b"), ("a",), ()])
 def test_separate_inputs_get_a_shared_core(tables):
     frame = example_frame()
-    table = TableInfo.fit(frame)
+    table = fit_table(frame)
     generator = np.random.default_rng(0)
     inputs = {name: generator.normal(size=(50, 3 + i)) for i, name in enumerate("ab")}
-    inputs.update({name: table.transform(frame).numpy() for name in tables})
+    inputs.update({name: transform_table(table, frame).numpy() for name in tables})
     data = {name: (rows, np.arange(len(rows)) % 2) for name, rows in inputs.items()}
     problem = Problem.from_separate(data, dict.fromkeys("ab", Binary()))
     problem.tables = dict.fromkeys(tables, table)

@@ -10,7 +10,7 @@ from tests.architectures.one_kind import check_tasks_of, fixture_cases, same_tas
 from torch import nn
 
 from polytask.architectures import HardSharing
-from polytask.architectures.descriptors import TaskDescriptors
+from polytask.architectures.descriptors.task_descriptors import TaskDescriptors
 from polytask.architectures.label_graph import (
     LabelGraph,
     label_adjacency,

@@ -22,7 +22,7 @@ from polytask.architectures.multimodel import (
 )
 from polytask.architectures.multimodel.blocks import AttentionBlock, ConvBlock, ConvStep
 from polytask.checks import architectures as checks
-from polytask.tasks import Binary, Multiclass, Regression, Segmentation, Sequence, Task
+from polytask.tasks import Binary, Multiclass, Regression, Segmentation, Task, TokenSequence
 
 SMALL = MultiModelBody(
     size=8, depth=1, kernels=(3, 3, 5, 5), dilation=2, num_heads=2, num_experts=3
@@ -183,10 +183,10 @@ def test_in_training_gates_are_noisy_and_in_evaluation_they_are_not():
 # --- decoding ------------------------------------------------------------------------------------
 
 LANGUAGE = (
-    Task("reverse", Sequence(vocabulary=WORDS)),
+    Task("reverse", TokenSequence(vocabulary=WORDS)),
     Task("topic", Multiclass(num_classes=3)),
-    Task("copy", Sequence(vocabulary=WORDS)),
-    Task("caption", Sequence(vocabulary=WORDS)),
+    Task("copy", TokenSequence(vocabulary=WORDS)),
+    Task("caption", TokenSequence(vocabulary=WORDS)),
     Task("size", Regression()),
 )
 
@@ -425,7 +425,7 @@ def test_a_sequence_and_a_class_are_learned_together():
     """All words of three letters of three: their reverse, and whether the first is the last."""
     letters = torch.cartesian_prod(*[torch.arange(3)] * 3)
     reverse, same = letters.flip(1), (letters[:, 0] == letters[:, 2]).long()
-    chosen = (Task("reverse", Sequence(vocabulary=3)), Task("same", Binary()))
+    chosen = (Task("reverse", TokenSequence(vocabulary=3)), Task("same", Binary()))
     model = MultiModel(
         tasks=chosen,
         modalities={"text": TextModality(vocabulary=3, size=16)},
@@ -459,7 +459,10 @@ def test_a_sequence_and_a_class_are_learned_together():
     ("changes", "message"),
     [
         ({"reads": {"copy": "text"}}, "`reads` needs exactly one entry per task; found no pair"),
-        ({"writes": {}}, r"`writes` needs .* Sequence task; found no pair for \['caption', 'copy'"),
+        (
+            {"writes": {}},
+            r"`writes` needs .* TokenSequence task; found no pair for \['caption', 'copy'",
+        ),
         ({"lengths": {"copy": 5}}, r"`lengths` needs exactly one .* \['caption', 'reverse'\]"),
         ({"lengths": {"copy": 0, "reverse": 5, "caption": 3}}, "`lengths` must be at least 1"),
         ({"modalities": {}}, r"`modalities` must be those .* for \['image', 'text'\]"),
@@ -469,7 +472,7 @@ def test_a_sequence_and_a_class_are_learned_together():
             "'caption' must write a TextModality, found 'image', a ImageModality",
         ),
         (
-            {"tasks": (Task("reverse", Sequence(vocabulary=4)), *LANGUAGE[1:])},
+            {"tasks": (Task("reverse", TokenSequence(vocabulary=4)), *LANGUAGE[1:])},
             "'reverse' has a vocabulary of 4, but modality 'text' has 9",
         ),
         (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from polytask.architectures import CrossDomain, HardSharing, Independent, Wrapped
+from polytask.architectures import CrossDomain, CustomArchitecture, HardSharing, Independent
 from polytask.encoders import MLP
 from polytask.tasks import Binary, Depth, Multiclass, Regression, Segmentation, Task, TaskTensors
 
@@ -96,7 +96,7 @@ def test_cross_domain_names_what_is_wrong():
 
 def test_wrapped_module_keeps_its_outputs_and_its_heads():
     module = TwoHeads()
-    model = Wrapped(module=module, tasks=TASKS, own={n: [f"heads.{n}"] for n in "abc"})
+    model = CustomArchitecture(module=module, tasks=TASKS, own={n: [f"heads.{n}"] for n in "abc"})
     inputs = torch.randn(5, 4)
     outputs = model(inputs)
     assert [names for names, _ in outputs.blocks] == [("a", "b"), ("c",)]
@@ -110,10 +110,10 @@ def test_wrapped_module_with_one_tensor_or_task_tensors():
     inputs = torch.randn(5, 4)
     tasks = (Task("x", Multiclass(num_classes=3)), Task("y", Regression(size=2)))
     linear = nn.Linear(4, 5)
-    outputs = Wrapped(module=linear, tasks=tasks)(inputs)
+    outputs = CustomArchitecture(module=linear, tasks=tasks)(inputs)
     torch.testing.assert_close(torch.cat([outputs["x"], outputs["y"]], dim=1), linear(inputs))
     inner = HardSharing(encoder=MLP(input_size=4), tasks=TASKS)
-    outputs = Wrapped(module=inner, tasks=TASKS)(inputs)
+    outputs = CustomArchitecture(module=inner, tasks=TASKS)(inputs)
     assert isinstance(outputs, TaskTensors)
     torch.testing.assert_close(outputs["c"], inner(inputs)["c"])
 
@@ -124,7 +124,7 @@ def test_wrapped_dense_outputs():
             return {"seg": images.repeat(1, 3, 1, 1), "depth": images.squeeze(1)}
 
     tasks = (Task("seg", Segmentation(num_classes=3)), Task("depth", Depth()))
-    outputs = Wrapped(module=Dense(), tasks=tasks)(torch.randn(2, 1, 4, 5))
+    outputs = CustomArchitecture(module=Dense(), tasks=tasks)(torch.randn(2, 1, 4, 5))
     assert outputs["seg"].shape == (2, 3, 4, 5)
     assert outputs["depth"].shape == (2, 1, 4, 5)
 
@@ -139,7 +139,7 @@ def test_wrapped_dense_outputs():
 )
 def test_wrapped_refuses_parts_that_do_not_fit(own, message):
     with pytest.raises(ValueError, match=message):
-        Wrapped(module=TwoHeads(), tasks=TASKS, own=own)
+        CustomArchitecture(module=TwoHeads(), tasks=TASKS, own=own)
 
 
 class Returns(nn.Module):
@@ -168,4 +168,4 @@ class Returns(nn.Module):
 )
 def test_wrapped_refuses_outputs_that_do_not_fit(value, message):
     with pytest.raises(ValueError, match=message):
-        Wrapped(module=Returns(value), tasks=TASKS)(torch.zeros(5, 4))
+        CustomArchitecture(module=Returns(value), tasks=TASKS)(torch.zeros(5, 4))

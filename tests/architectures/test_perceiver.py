@@ -21,7 +21,7 @@ from polytask.architectures.perceiver import (
 from polytask.architectures.perceiver.attention import AttentionLayer, CrossAttention
 from polytask.architectures.perceiver.tokens import fourier_positions
 from polytask.checks import architectures as checks
-from polytask.tasks import Binary, Depth, Multiclass, Regression, Segmentation, Sequence, Task
+from polytask.tasks import Binary, Depth, Multiclass, Regression, Segmentation, Task, TokenSequence
 
 LAYER_NAMES = (("0.module.", "attend."), ("1.module.", "mlp."))
 
@@ -112,7 +112,7 @@ MIXED = (
     Task("odd", Binary()),
     Task("parts", Segmentation(num_classes=3)),
     Task("even", Binary()),
-    Task("words", Sequence(vocabulary=5)),
+    Task("words", TokenSequence(vocabulary=5)),
     Task("depth", Depth()),
     Task("level", Regression(size=2)),
 )
@@ -292,7 +292,10 @@ def test_a_map_and_a_class_are_learned_together_from_bright_pixels():
     [
         ({"output_shapes": {}}, "'parts' is a Segmentation, which needs 2 .* found \\(\\)"),
         ({"output_shapes": {**SHAPES, "odd": (1,)}}, "'odd' is a Binary, which needs 0"),
-        ({"output_shapes": {**SHAPES, "words": (7, 2)}}, "'words' is a Sequence, which needs 1"),
+        (
+            {"output_shapes": {**SHAPES, "words": (7, 2)}},
+            "'words' is a TokenSequence, which",
+        ),
         ({"output_shapes": {**SHAPES, "other": (7,)}}, r"names \['other'\]; the tasks are"),
         ({"output_shapes": {**SHAPES, "words": (0,)}}, "`output_shapes` must be at least 1"),
         ({"num_heads": 5}, "`heads` must divide the 12 channels of attention, found 5"),

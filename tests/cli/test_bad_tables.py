@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests.problems.frames_for_tests import houses
+from tests.tables.frames_for_tests import houses
 
 from polytask.cli import main as cli
 

@@ -145,7 +145,7 @@ def test_out_is_needed_and_must_be_a_folder(houses, tmp_path, capsys):
 
 
 def test_a_comparison_without_any_result_is_code_1(houses, tmp_path, capsys, monkeypatch):
-    from polytask.evaluation.network import NetworkMethod
+    from polytask.candidates.network import NetworkMethod
 
     def fail(*_, **__):
         raise FloatingPointError("loss `price` is not finite at step 3")
@@ -159,7 +159,7 @@ def test_a_comparison_without_any_result_is_code_1(houses, tmp_path, capsys, mon
 
 
 def test_ctrl_c_is_code_130_and_shows_what_is_finished(houses, tmp_path, capsys, monkeypatch):
-    from polytask.evaluation.network import NetworkMethod
+    from polytask.candidates.network import NetworkMethod
 
     plain, calls = NetworkMethod.fit, []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polytask.cli import main as cli
-from polytask.problems.datasets import all_datasets
+from polytask.datasets.catalogue import all_datasets
 
 
 @pytest.fixture(autouse=True)

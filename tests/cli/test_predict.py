@@ -7,13 +7,13 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from tests.problems.frames_for_tests import HOUSE_TARGETS, houses
+from tests.tables.frames_for_tests import HOUSE_TARGETS, houses
 
+from polytask.candidates.method import Budget
+from polytask.candidates.network import NetworkMethod
 from polytask.cli import main as cli
-from polytask.evaluation.bundle import load_bundle, save_bundle
-from polytask.evaluation.method import Budget
-from polytask.evaluation.network import NetworkMethod
-from polytask.problems import TableSource
+from polytask.serving.predictor import load_predictor, save_predictor
+from polytask.tables import TableSource
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
     problem = source.problem(0)
     fitted = NetworkMethod().fit(problem, seed=0, budget=Budget(epochs=2))
     fitted.save(folder / "run")
-    save_bundle(
+    save_predictor(
         folder / "model",
         problem,
         [(folder / "run", tuple(t.name for t in problem.tasks))],
@@ -53,7 +53,7 @@ def test_predictions_are_written_in_the_order_of_the_rows(model, new, tmp_path, 
     assert code == 0
     assert printed == f"wrote 30 rows to {out}\n"
     found = pd.read_csv(out)
-    bundle = load_bundle(model)
+    bundle = load_predictor(model)
     frame = pd.read_csv(new, dtype={"zip": str})
     expected = bundle.predict_table(frame)
     assert list(found.columns) == list(expected.columns)

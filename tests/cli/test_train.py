@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from polytask.cli.main import run
-from polytask.evaluation import load_bundle
+from polytask.serving import load_predictor
 from polytask.training import Trainer
 
 
@@ -37,7 +37,7 @@ def test_train_scores_and_saves(data, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "rmse" in shown
     assert "auc" in shown
-    bundle = load_bundle(out)
+    bundle = load_predictor(out)
     found = bundle.predict_table(pd.read_csv(data).head(4))
     assert list(found.columns) == ["sum", "high", "high probability no", "high probability yes"]
     assert bundle.about["candidate"] == "shared: pcgrad"
@@ -48,7 +48,7 @@ def test_train_scores_and_saves(data, tmp_path, capsys):
 def test_a_model_is_chosen_by_the_name_of_its_architecture(data, tmp_path):
     out = tmp_path / "out"
     assert run(words(data, out, "--model", "traveling-observer", epochs=2)) == 0
-    bundle = load_bundle(out)
+    bundle = load_predictor(out)
     assert bundle.about["candidate"] == "model: traveling-observer, equal"
     assert len(bundle.predict_table(pd.read_csv(data).head(4))) == 4
 
@@ -65,7 +65,7 @@ def test_resume_ends_as_if_it_had_not_been_interrupted(data, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_finish_epoch", stop_after_two)
         assert run(words(data, tmp_path / "parts", epochs=6)) == 130
-    assert load_bundle(tmp_path / "parts").tasks
+    assert load_predictor(tmp_path / "parts").tasks
     assert run(words(data, tmp_path / "parts", "--resume", epochs=6)) == 0
     weights = [
         (tmp_path / name / "model" / "part-0" / "model.safetensors").read_bytes()

@@ -8,17 +8,17 @@ import torch
 from polytask.architectures import (
     Architecture,
     CrossDomain,
+    CustomArchitecture,
     DeepResidual,
     HardSharing,
     Independent,
     SoftLayerOrdering,
     TravelingObserver,
-    Wrapped,
 )
-from polytask.architectures.specialised import SpecialisedModels
+from polytask.architectures.sharing.specialised import SpecialisedModels
 from polytask.checks import architectures as checks
 from polytask.encoders import MLP, SmallCNN, TabularEncoder
-from polytask.packed import TableShape
+from polytask.problems.table_batch import TableShape
 
 
 def tabular_inputs(rows: int) -> torch.Tensor:
@@ -147,7 +147,7 @@ def test_abstract_architectures_are_left_out_by_rule():
 
 def test_every_architecture_says_where_the_task_enters():
     without = {cls for cls in checks.public_architectures() if cls.family is None}
-    assert without == {Independent, SpecialisedModels, Wrapped}
+    assert without == {Independent, SpecialisedModels, CustomArchitecture}
 
 
 class Leaking(HardSharing):

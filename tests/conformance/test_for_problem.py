@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from polytask import Problem
+from polytask import Problem, from_tables
 from polytask.architectures import Architecture, LabelGraph, TaskAdapted
+from polytask.candidates import architecture_by_name, candidate_by_name
+from polytask.candidates.method import METHOD_FILE, Budget
+from polytask.candidates.network import FittedNetwork, NetworkMethod
 from polytask.checks.architectures import public_architectures
-from polytask.evaluation import architecture_by_name, candidate_by_name
-from polytask.evaluation.method import METHOD_FILE, Budget
-from polytask.evaluation.network import FittedNetwork, NetworkMethod
 from polytask.tasks import Binary
 
 MADE = [cls for cls in public_architectures() if "for_problem" in vars(cls)]
@@ -28,7 +28,7 @@ def tables() -> Problem:
     homes.loc[3, "size"] = np.nan
     homes["price"] = rng.normal(size=60)
     flowers = rng.normal(size=(50, 4))
-    return Problem.from_tables({"homes": (homes, "price"), "flowers": (flowers, np.arange(50) % 3)})
+    return from_tables({"homes": (homes, "price"), "flowers": (flowers, np.arange(50) % 3)})
 
 
 def shared() -> Problem:

@@ -12,7 +12,7 @@ from polytask import architectures, encoders
 from polytask.architectures import HardSharing
 from polytask.architectures.adaptations.adapters import Adapters, Scaling
 from polytask.architectures.adaptations.attention import LowRank, ProjectedAttention
-from polytask.architectures.task_adapted import TaskAdapted
+from polytask.architectures.adaptations.task_adapted import TaskAdapted
 from polytask.checks import architectures as checks
 from polytask.encoders.hugging_face import HuggingFaceEncoder
 from polytask.tasks import Binary, Task

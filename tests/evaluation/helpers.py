@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from polytask.evaluation.method import METHOD_FILE, Budget, FitRecord
+from polytask.candidates.method import METHOD_FILE, Budget, FitRecord
 from polytask.files import write_atomically
 from polytask.problems.problem import Problem
 from polytask.tasks import Binary, Multiclass, Regression
@@ -82,7 +82,7 @@ class FakeMethod:
         self.quality, self.joint_bonus = quality, joint_bonus
         self.fail_on, self.log, self.sleep = tuple(fail_on), log, sleep
 
-    def describe(self, num_tasks: int) -> dict[str, Any]:
+    def config(self, num_tasks: int) -> dict[str, Any]:
         bonus = self.joint_bonus if num_tasks > 1 else 0.0
         return {"method": "fake", "quality": self.quality, "bonus": bonus}
 

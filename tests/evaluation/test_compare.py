@@ -14,20 +14,15 @@ import pytest
 from tests.evaluation.helpers import FakeMethod, tiny_problem
 
 from polytask.balancers import PCGrad
-from polytask.evaluation import (
-    Budget,
-    Candidate,
-    Comparison,
-    InlineExecutor,
-    LocalExecutor,
-    NetworkMethod,
-    compare,
-)
+from polytask.candidates import Budget, Candidate, NetworkMethod
+from polytask.candidates.run import RunSpec, execute_run, tune
+from polytask.evaluation import Comparison, compare
 from polytask.evaluation.analysis import CHOSEN_PER_TASK
-from polytask.evaluation.progress import SweepObserver
-from polytask.evaluation.run import RunSpec, execute_run, tune
-from polytask.evaluation.store import RunStore
-from polytask.problems import Problem, TableSource
+from polytask.problems import Problem
+from polytask.runs import InlineExecutor, LocalExecutor
+from polytask.runs.progress import SweepObserver
+from polytask.runs.store import RunStore
+from polytask.tables import TableSource
 from polytask.tasks import Binary, Regression
 
 QUIET = SweepObserver()
@@ -511,10 +506,10 @@ def test_the_winner_predicts_new_rows(real, houses):
 def test_any_candidate_can_be_saved_and_reproduces_its_test_scores(
     real, houses, tmp_path, candidate
 ):
-    from polytask.evaluation import load_bundle
+    from polytask.serving import load_predictor
 
     folder = real.save_model(tmp_path / "model", candidate=candidate, seed=1)
-    bundle = load_bundle(folder)
+    bundle = load_predictor(folder)
     source = TableSource(houses, ["price:regression", "sold:binary"], drop=["id"])
     problem = source.problem(1)
     rows = source.rows(1)["test"]

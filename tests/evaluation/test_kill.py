@@ -10,11 +10,13 @@ import time
 from collections import Counter
 
 import pytest
-from tests.evaluation.calls import is_alive
 from tests.evaluation.helpers import FakeMethod, tiny_problem
+from tests.runs.calls import is_alive
 
-from polytask.evaluation import Candidate, LocalExecutor, RunStore, compare
-from polytask.evaluation.progress import SweepObserver
+from polytask.candidates import Candidate
+from polytask.evaluation import compare
+from polytask.runs import LocalExecutor, RunStore
+from polytask.runs.progress import SweepObserver
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,7 +28,8 @@ import signal
 # A shell starts its background jobs with Ctrl-C ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys
-from polytask.evaluation import Candidate, compare
+from polytask.candidates import Candidate
+from polytask.evaluation import compare
 from tests.evaluation.helpers import FakeMethod, tiny_problem
 out, log, sleep = sys.argv[1:4]
 result = compare(

@@ -11,7 +11,7 @@ from experiments.universal.multimodel import run as experiment
 from torch.nn import functional
 
 from polytask.architectures.multimodel import MultiModelBody
-from polytask.problems.eight_tasks import VOCABULARY, EightSizes, eight_tasks
+from polytask.datasets.eight_tasks import VOCABULARY, EightSizes, eight_tasks
 
 
 def test_experiment_runs_and_goes_on_where_it_stopped(tmp_path, capsys):
@@ -31,7 +31,7 @@ def test_a_task_alone_has_the_parameters_that_it_needs_and_company_one_set_for_a
     body = MultiModelBody(size=8, depth=1, num_heads=2, num_experts=2)
     model = experiment.build(problem, body)
     assert list(model.modalities) == ["image", "text", "audio", "table"]
-    alone = experiment.build(problem.subset(["tone"]), body)
+    alone = experiment.build(problem.select_tasks(["tone"]), body)
     assert list(alone.modalities) == ["audio"]
     together = {name for name, _ in model.named_parameters()}
     assert {n for n, _ in alone.named_parameters() if not n.startswith(("nets", "outputs"))} <= (
@@ -40,7 +40,7 @@ def test_a_task_alone_has_the_parameters_that_it_needs_and_company_one_set_for_a
 
 
 def test_an_answer_is_right_from_beginning_to_end_and_padding_does_not_count(monkeypatch):
-    problem = eight_tasks(sizes=EightSizes(text=20, parse=10, other=40)).subset(["sort"])
+    problem = eight_tasks(sizes=EightSizes(text=20, parse=10, other=40)).select_tasks(["sort"])
     target = problem.test.parts["sort"].targets["sort"]
 
     def scores_if_it_says(answers):

@@ -13,7 +13,7 @@ from experiments.grouping.school import run as school
 from experiments.grouping.school.ridge import CrossValidation, ExactGains, Moments, Rows, Solver
 
 from experiments import common
-from polytask.problems import planted_groups
+from polytask.datasets import planted_groups
 
 
 @pytest.fixture

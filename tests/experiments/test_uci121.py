@@ -9,7 +9,7 @@ import pytest
 import torch
 from experiments.universal.uci121 import baselines, run, system
 
-from polytask.problems.uci121 import uci121
+from polytask.datasets.uci121 import uci121
 
 SETS = {"iris": (60, 4, 3), "lenses": (24, 4, 3), "monks-1": (40, 6, 2)}
 

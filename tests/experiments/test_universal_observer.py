@@ -18,7 +18,7 @@ from experiments.universal.synthetic_variables.training import METHODS, Kept, So
 from experiments.universal.temperatures import run as temperatures
 
 from experiments import common
-from polytask.problems.hyperspheres import hyperspheres
+from polytask.datasets.hyperspheres import hyperspheres
 
 NAMES = ("temperatures", "pixels", "synthetic_variables")
 

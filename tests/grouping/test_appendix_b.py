@@ -14,8 +14,7 @@ from sklearn.datasets import load_digits
 from tests.docs.test_pages import blocks
 from torch import nn
 
-from polytask import metrics
-from polytask.architectures import Wrapped
+from polytask.architectures import CustomArchitecture
 from polytask.balancers import FixedWeights
 from polytask.grouping import clustering
 from polytask.grouping.appendix_b import (
@@ -41,7 +40,7 @@ from polytask.grouping.appendix_b import (
 from polytask.grouping.appendix_b.images import _read_images
 from polytask.grouping.data_maps import DataMapRecorder as OurRecorder
 from polytask.problems import BatchLoader, Problem, Split
-from polytask.tasks import Binary, Task
+from polytask.tasks import Binary, Task, metrics
 from polytask.training import Trainer as OurTrainer
 from polytask.training import TrainingSettings
 
@@ -202,7 +201,7 @@ def test_data_map_is_that_of_our_recorder(digits: Digits, tmp_path: Path) -> Non
     ours = OurRecorder(epochs=(2, 3), deviation="sample")
     OurTrainer(
         Problem(name="digits", **parts),
-        Wrapped(module=same, tasks=tasks),
+        CustomArchitecture(module=same, tasks=tasks),
         balancer=FixedWeights(values=[1.0] * 10),
         settings=TrainingSettings(
             epochs=3, batch_size=32, learning_rate=1e-2, patience=None, clip_norm=None, device="cpu"

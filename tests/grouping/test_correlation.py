@@ -227,7 +227,7 @@ def test_bad_input() -> None:
         with pytest.raises(ValueError, match="rows of its own"):
             grouper.find(separate)
         assert "Segmentation" in grouper.why_not(pixels)
-        assert "two tasks" in grouper.why_not(mixed_problem().subset(["sign"]))
+        assert "two tasks" in grouper.why_not(mixed_problem().select_tasks(["sign"]))
         assert grouper.why_not(mixed_problem()) is None
     with pytest.raises(ValueError, match="`source`"):
         PredictionCorrelation(source="both")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tests.training.problems_for_tests import mixed_problem, small_model
 
+from polytask.datasets.synthetic import conflicting, separate_shapes
 from polytask.grouping.data_maps import (
     DataMap,
     DataMapRecorder,
@@ -22,7 +23,6 @@ from polytask.grouping.data_maps import (
 from polytask.grouping.learner import Learner
 from polytask.grouping.moments import RunningMoments
 from polytask.problems import Problem, Split
-from polytask.problems.synthetic import conflicting, separate_shapes
 from polytask.tasks import Binary, Depth, Multiclass, Regression, Task, TaskTensors
 from polytask.training import Checkpoints, EpochReport, StepReport, Trainer, TrainingSettings
 

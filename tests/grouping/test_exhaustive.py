@@ -15,7 +15,7 @@ from polytask.tasks import Regression
 
 
 def test_it_trains_every_set_and_takes_the_best():
-    problem = mixed_problem(rows=120).subset(["linear", "bent", "sign"])
+    problem = mixed_problem(rows=120).select_tasks(["linear", "bent", "sign"])
     method = Exhaustive()
     affinity = method.affinity(problem, learner=LEARNER, seed=2)
     assert isinstance(affinity.scores, TableScores)
@@ -23,7 +23,7 @@ def test_it_trains_every_set_and_takes_the_best():
     assert method.models_trained(10) == 1023
 
     losses = LEARNER.train(problem, seed=2).losses
-    single = LEARNER.train(problem.subset(["bent"]), seed=2).losses["bent"]
+    single = LEARNER.train(problem.select_tasks(["bent"]), seed=2).losses["bent"]
     values = affinity.scores(all_sets(3))
     assert float(values[-1, 1]) == pytest.approx((single - losses["bent"]) / single, rel=1e-12)
     assert affinity.scores(torch.eye(3, dtype=torch.bool)).diagonal().tolist() == [0.0] * 3
@@ -47,4 +47,4 @@ def test_too_many_tasks_are_refused():
     assert Exhaustive().why_not(problem) == reason
     with pytest.raises(ValueError, match="2047 networks"):
         Exhaustive().find(problem)
-    assert Exhaustive().why_not(problem.subset(list(targets)[:10])) is None
+    assert Exhaustive().why_not(problem.select_tasks(list(targets)[:10])) is None

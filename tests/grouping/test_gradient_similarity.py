@@ -113,7 +113,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="`every`"):
         GradientSimilarity(every=0)
     with pytest.raises(ValueError, match="two tasks"):
-        GradientSimilarity().find(mixed_problem().subset(["sign"]))
+        GradientSimilarity().find(mixed_problem().select_tasks(["sign"]))
     rows = torch.randn(20, 2).numpy()
     separate = Problem.from_separate(
         dict.fromkeys("ab", (rows, rows[:, 0])), {name: Regression() for name in "ab"}

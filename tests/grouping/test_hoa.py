@@ -9,8 +9,8 @@ from tests.training.problems_for_tests import mixed_problem, small_model
 from polytask.grouping.exhaustive import Exhaustive
 from polytask.grouping.hoa import ESA, HOA
 from polytask.grouping.learner import Learner
-from polytask.grouping.measured import measure_losses, relative_gains
 from polytask.grouping.scores import PairScores, all_sets
+from polytask.grouping.trained_gains import measure_losses, relative_gains
 from polytask.problems import Problem, Split
 from polytask.training import TrainingSettings
 
@@ -22,7 +22,7 @@ LEARNER = Learner(
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    return mixed_problem(rows=120).subset(["linear", "bent", "sign"])
+    return mixed_problem(rows=120).select_tasks(["linear", "bent", "sign"])
 
 
 def without_test_rows(problem: Problem) -> Problem:
@@ -55,8 +55,8 @@ def test_gains_of_a_task_that_is_solved_stay_finite():
 def test_measured_losses_are_those_of_separate_trainings(problem):
     masks = torch.tensor([[True, False, True], [False, True, False]])
     losses, cost = measure_losses(problem, LEARNER, masks, seed=3)
-    alone = LEARNER.train(problem.subset(["bent"]), seed=3)
-    pair = LEARNER.train(problem.subset(["linear", "sign"]), seed=3)
+    alone = LEARNER.train(problem.select_tasks(["bent"]), seed=3)
+    pair = LEARNER.train(problem.select_tasks(["linear", "sign"]), seed=3)
     assert losses[0, 0] == pair.losses["linear"]
     assert losses[0, 2] == pair.losses["sign"]
     assert losses[1, 1] == alone.losses["bent"]
@@ -67,8 +67,8 @@ def test_measured_losses_are_those_of_separate_trainings(problem):
 def test_hoa_measures_pairs_and_chooses_by_them(problem):
     method = HOA()
     found = method.affinity(problem, learner=LEARNER, seed=1)
-    single = LEARNER.train(problem.subset(["sign"]), seed=1).losses["sign"]
-    beside = LEARNER.train(problem.subset(["linear", "sign"]), seed=1).losses["sign"]
+    single = LEARNER.train(problem.select_tasks(["sign"]), seed=1).losses["sign"]
+    beside = LEARNER.train(problem.select_tasks(["linear", "sign"]), seed=1).losses["sign"]
     assert found.matrix is not None
     assert float(found.matrix[0, 2]) == pytest.approx((single - beside) / single, rel=1e-12)
     assert found.matrix.diagonal().tolist() == [0.0] * 3
@@ -125,7 +125,7 @@ def test_esa_refuses_impossible_fractions(fraction):
 
 
 def test_reasons_not_to_group(problem):
-    one = problem.subset(["sign"])
+    one = problem.select_tasks(["sign"])
     for method in (HOA(), ESA()):
         assert "nothing to group" in (method.why_not(one) or "")
         with pytest.raises(ValueError, match="nothing to group"):

@@ -49,7 +49,7 @@ def test_an_ensemble_treats_all_tasks_alike(problem):
 
 def test_two_groups_where_nobody_says_how_many(problem):
     assert RandomGroups().find(problem).num_groups == 2
-    assert RandomGroups().find(problem.subset(["sign"])).num_groups == 1
+    assert RandomGroups().find(problem.select_tasks(["sign"])).num_groups == 1
 
 
 def test_bad_arguments_are_refused(problem):

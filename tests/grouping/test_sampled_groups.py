@@ -133,7 +133,7 @@ def test_networks_are_trained_and_counted():
 
 def test_reasons_and_bad_settings():
     problem = mixed_problem(rows=60)
-    one = problem.subset([problem.tasks[0].name])
+    one = problem.select_tasks([problem.tasks[0].name])
     with pytest.raises(ValueError, match="nothing to group"):
         SampledGroups().find(one)
     for name in ("sets_per_task", "rounds"):

@@ -10,12 +10,12 @@ import torch
 from tests.grouping.test_clustering import cases, planted, same_partition
 from tests.training.problems_for_tests import mixed_problem, small_model
 
+from polytask.datasets.synthetic import separate_shapes
 from polytask.grouping.data_maps import DataMap
 from polytask.grouping.grouping import Grouping, GroupingCost
 from polytask.grouping.learner import Learner
 from polytask.grouping.stg import STG
 from polytask.problems import Problem
-from polytask.problems.synthetic import separate_shapes
 from polytask.tasks import Binary
 from polytask.training import TrainingSettings
 
@@ -154,7 +154,7 @@ def test_missing_labels_and_one_task() -> None:
     problem = mixed_problem(missing=0.3)
     found = STG().find(problem, learner=learner(3), num_groups=2)
     torch.testing.assert_close(found.memberships.sum(1), torch.ones(4).double())
-    one = STG().find(problem.subset(["sign"]), learner=learner(1))
+    one = STG().find(problem.select_tasks(["sign"]), learner=learner(1))
     assert one.memberships.tolist() == [[1.0]]
 
 

@@ -402,7 +402,7 @@ def test_planted_groups(grouper: TAG) -> None:
 
 
 def test_one_task_is_an_error() -> None:
-    problem = mixed_problem().subset(["sign"])
+    problem = mixed_problem().select_tasks(["sign"])
     assert TAG().why_not(problem) is not None
     with pytest.raises(ValueError, match="two tasks"):
         TAG().find(problem)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from polytask.problems import BatchLoader, RowStream, related_regression, separate_shapes
+from polytask.datasets import related_regression, separate_shapes
+from polytask.problems import BatchLoader, RowStream
 
 
 def test_an_epoch_visits_every_row_once_in_a_fresh_order():

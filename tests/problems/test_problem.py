@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.problems.frames_for_tests import HOUSE_TARGETS, houses
+from tests.tables.frames_for_tests import HOUSE_TARGETS, houses
 
-from polytask.problems import Problem, SeparateSplit, Split, TableSource, separate_shapes
+from polytask.datasets import separate_shapes
+from polytask.problems import Problem, SeparateSplit, Split
 from polytask.problems.storage import kind_from_record, task_from_record, task_record
+from polytask.tables import TableSource
 from polytask.tasks import Binary, Depth, Multiclass, Regression, Segmentation, Task
 
 PARTS = ("train", "validation", "test")
@@ -111,11 +113,11 @@ def test_given_splits_are_kept():
 
 def test_subset_keeps_rows_and_layout():
     problem = Problem.from_arrays(*arrays())
-    part = problem.subset(["sold", "price"])
+    part = problem.select_tasks(["sold", "price"])
     assert [task.name for task in part.tasks] == ["price", "sold"]
     assert torch.equal(part.train.inputs, problem.train.inputs)
     with pytest.raises(ValueError, match=r"No task 'rennt'.*'price', 'sold', 'rent', 'grade'"):
-        problem.subset(["rennt"])
+        problem.select_tasks(["rennt"])
 
 
 def test_fingerprint_knows_rows_tasks_and_splits():
@@ -125,7 +127,7 @@ def test_fingerprint_knows_rows_tasks_and_splits():
     }
     changed = {**targets, "price": targets["price"] + (np.arange(40) == 3)}
     prints.add(Problem.from_arrays(inputs, changed, kinds).fingerprint())
-    prints.add(Problem.from_arrays(inputs, targets, kinds).subset(["price"]).fingerprint())
+    prints.add(Problem.from_arrays(inputs, targets, kinds).select_tasks(["price"]).fingerprint())
     assert len(prints) == 4
     again = Problem.from_arrays(inputs, targets, kinds).fingerprint()
     assert again in prints
@@ -236,7 +238,7 @@ def test_separate_inputs_keep_their_own_shapes():
     }
     assert batch.tasks == ("small", "sign")
     assert list(batch.targets) == ["small", "sign"]
-    part = problem.subset(["wide"])
+    part = problem.select_tasks(["wide"])
     assert part.layout == "separate"
     assert [task.name for task in part.tasks] == ["wide"]
     assert len(problem.train) == 600
@@ -244,7 +246,7 @@ def test_separate_inputs_keep_their_own_shapes():
 
 def test_joining_needs_single_shared_tasks():
     inputs, targets, kinds = arrays()
-    two = Problem.from_arrays(inputs, targets, kinds).subset(["price", "rent"])
+    two = Problem.from_arrays(inputs, targets, kinds).select_tasks(["price", "rent"])
     with pytest.raises(ValueError, match=r"'houses' has 2 task.s. in the shared layout"):
         Problem.join({"houses": two})
 

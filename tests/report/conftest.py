@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polytask.evaluation import Budget, Comparison, compare
+from polytask.candidates import Budget
+from polytask.evaluation import Comparison, compare
 from polytask.problems import Problem
 from polytask.tasks import Binary, Regression
 

@@ -11,7 +11,8 @@ from html.parser import HTMLParser
 import pytest
 from tests.report.examples import HOSTILE_NAMES, example, with_failures
 
-from polytask.report import ReportData, leaderboard_html, report_html, write_report
+from polytask.evaluation import write_report
+from polytask.report import ReportData, leaderboard_html, report_html
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -8,7 +8,7 @@ import torch
 from tests.training.problems_for_tests import mixed_problem, small_model
 
 from polytask.architectures import HardSharing, Independent
-from polytask.architectures.deep_residual import DeepResidual
+from polytask.architectures.variables.deep_residual import DeepResidual
 from polytask.encoders import MLP, TabularEncoder
 from polytask.problems import Problem
 from polytask.tasks import Binary, Multiclass, Regression

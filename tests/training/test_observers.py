@@ -51,7 +51,7 @@ def test_gradient_cosines_by_hand() -> None:
     """Two linear tasks on one weight: gradients are parallel, so the cosine is the sign of their
     product.
     """
-    from polytask.architectures import Wrapped
+    from polytask.architectures import CustomArchitecture
     from polytask.problems import Problem
     from polytask.tasks import Regression
 
@@ -67,7 +67,7 @@ def test_gradient_cosines_by_hand() -> None:
     targets = {"up": x[:, 0], "same": 5 * x[:, 0], "down": -x[:, 0]}
     problem = Problem.from_arrays(x, targets, {name: Regression() for name in targets})
     module = Scale()
-    model = Wrapped(module=module, tasks=problem.tasks)
+    model = CustomArchitecture(module=module, tasks=problem.tasks)
     cosines = GradientCosines(every=1)
     settings = TrainingSettings(epochs=1, batch_size=36, learning_rate=1e-6, device="cpu")
     Trainer(problem, model, settings=settings, observers=(cosines,)).fit()

@@ -21,7 +21,7 @@ from experiments.common import DATA, canvas, parse, record, save, table, write
 from polytask.files import write_atomically
 from polytask.grouping import LabelCorrelation
 from polytask.problems import Problem
-from polytask.problems.problem import Split
+from polytask.problems.splits import Split
 from polytask.tasks import Binary, Task
 
 HERE = Path(__file__).resolve().parent

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 
-from polytask.problems.problem import Problem, Split
+from polytask.problems.problem import Problem
+from polytask.problems.splits import Split
 from polytask.tasks import Binary, Task
 
 MACHINES = ("airplane", "automobile", "ship", "truck")

@@ -33,10 +33,10 @@ from experiments.common import (
 from experiments.grouping.images.problems import MACHINES, superclasses, tasks_of
 
 from polytask.architectures import HardSharing
+from polytask.candidates.grouped import GroupedNetworks
+from polytask.candidates.method import Budget
+from polytask.candidates.network import NetworkMethod
 from polytask.encoders import SmallCNN
-from polytask.evaluation.grouped import GroupedNetworks
-from polytask.evaluation.method import Budget
-from polytask.evaluation.network import NetworkMethod
 from polytask.files import write_atomically
 from polytask.grouping.base import Grouper
 from polytask.grouping.clustering import cluster
@@ -47,7 +47,8 @@ from polytask.grouping.hoa import HOA
 from polytask.grouping.learner import Learner
 from polytask.grouping.random_groups import RandomGroups
 from polytask.grouping.tag import TAG
-from polytask.problems.problem import Problem, Split
+from polytask.problems.problem import Problem
+from polytask.problems.splits import Split
 from polytask.training.settings import TrainingSettings
 
 HERE = Path(__file__).resolve().parent

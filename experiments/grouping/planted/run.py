@@ -33,6 +33,7 @@ from experiments.common import (
 )
 
 from polytask.architectures import Architecture, HardSharing
+from polytask.datasets import planted_assignment, planted_groups
 from polytask.encoders import MLP
 from polytask.grouping.base import Grouper
 from polytask.grouping.correlation import LabelCorrelation, PredictionCorrelation
@@ -44,7 +45,7 @@ from polytask.grouping.random_groups import RandomGroups
 from polytask.grouping.sampled_groups import SampledGroups
 from polytask.grouping.stg import STG
 from polytask.grouping.tag import TAG
-from polytask.problems import Problem, planted_assignment, planted_groups
+from polytask.problems import Problem
 from polytask.training import TrainingSettings
 from polytask.training.prediction import predict_outputs
 
@@ -205,7 +206,7 @@ def score_sharing(job: Job) -> dict[str, Any]:
     for way, groups in ways.items():
         scores = []
         for group in groups:
-            part = problem.subset(group)
+            part = problem.select_tasks(group)
             model = learner.train(part, seed=job.seed).architecture
             outputs = predict_outputs(model, part.test)
             scores += [

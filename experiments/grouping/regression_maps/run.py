@@ -24,11 +24,11 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
+from polytask.datasets.planted import planted_assignment, planted_groups
+from polytask.datasets.synthetic import conflicting
 from polytask.grouping.data_maps import DataMapRecorder, Measure, confidence
 from polytask.grouping.learner import Learner
 from polytask.problems import Problem, Split
-from polytask.problems.planted import planted_assignment, planted_groups
-from polytask.problems.synthetic import conflicting
 from polytask.tasks import Binary, Kind, Regression
 from polytask.training import TrainingSettings
 

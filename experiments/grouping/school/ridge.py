@@ -26,10 +26,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from polytask.evaluation.method import Budget, FitRecord
+from polytask.candidates.method import Budget, FitRecord
 from polytask.grouping.grouping import Grouping
 from polytask.grouping.search import best_groups
-from polytask.problems.problem import AnySplit, Problem, SeparateSplit
+from polytask.problems.problem import Problem
+from polytask.problems.splits import AnySplit, SeparateSplit
 from polytask.tasks import Regression
 
 Rule = Literal["together", "alone", "random", "k-means", "search"]
@@ -315,7 +316,7 @@ class RidgeMethod:
         self.rule: Rule = rule
         self.num_groups = num_groups
 
-    def describe(self, num_tasks: int) -> dict[str, Any]:
+    def config(self, num_tasks: int) -> dict[str, Any]:
         """Plain values that fix the results."""
         del num_tasks
         grid = {"common": COMMON, "own": OWN, "folds": FOLDS}

@@ -36,13 +36,14 @@ from experiments.grouping.school.ridge import (
     with_constant,
 )
 
-from polytask.evaluation import Budget, Candidate, Comparison, compare
-from polytask.evaluation.progress import SweepObserver
+from polytask.candidates import Budget, Candidate
+from polytask.evaluation import Comparison, compare
 from polytask.evaluation.scores import interval
 from polytask.evaluation.significance import paired_test
 from polytask.evaluation.verdict import VerdictFacts, write_verdict
 from polytask.problems import Problem, Source
-from polytask.problems.sources import short_hash
+from polytask.problems.source import short_hash
+from polytask.runs.progress import SweepObserver
 from polytask.tasks import Regression
 
 HERE = Path(__file__).resolve().parent
@@ -137,7 +138,7 @@ class SchoolSource(Source):
     def fingerprint(self) -> str:
         return short_hash(self.problem(0).fingerprint())
 
-    def describe(self) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
         return {"type": "SchoolSource", "name": self.name, "resplits": True}
 
     def save(self, folder: Path) -> None:

@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 from experiments.common import DATA, parse, record, table, write
 
-from polytask.evaluation import Budget, Candidate, GroupedNetworks, candidate_by_name, compare
+from polytask.candidates import Budget, Candidate, GroupedNetworks, candidate_by_name
+from polytask.evaluation import compare
 from polytask.files import write_atomically
 from polytask.grouping import RandomGroups
 

@@ -40,8 +40,8 @@ from polytask.architectures import Architecture, HardSharing
 from polytask.architectures.label_graph import LabelGraph, label_adjacency
 from polytask.encoders import MLP
 from polytask.evaluation.significance import holm, paired_test
-from polytask.metrics import AVERAGE_PRECISION, Scored
 from polytask.tasks import Binary, Task
+from polytask.tasks.metrics import AVERAGE_PRECISION, Scored
 
 HERE = Path(__file__).resolve().parent
 #: Known labels of its own making, then the sets of the shared data.

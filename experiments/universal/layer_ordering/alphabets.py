@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polytask.problems.problem import SPLIT_NAMES, Problem, SeparateSplit, Split
+from polytask.problems.problem import Problem
+from polytask.problems.splits import SPLIT_NAMES, SeparateSplit, Split
 from polytask.tasks import Multiclass, Task
 
 #: The images' side, the side of what is left of them, and people per character.

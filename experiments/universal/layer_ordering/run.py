@@ -34,14 +34,15 @@ from experiments.common import (
 from experiments.universal.layer_ordering.alphabets import PEOPLE, SIZE, alphabets
 from matplotlib.figure import Figure
 
-from polytask.architectures.soft_layer_ordering import (
+from polytask.architectures.variables.soft_layer_ordering import (
     SoftLayerOrdering,
     permuted_orders,
     same_orders,
 )
 from polytask.evaluation.scores import interval
 from polytask.files import write_atomically
-from polytask.problems.problem import Problem, SeparateSplit
+from polytask.problems.problem import Problem
+from polytask.problems.splits import SeparateSplit
 from polytask.training import Observer, Trainer, TrainingSettings
 from polytask.training.prediction import predict_outputs
 from polytask.training.reports import EpochReport
@@ -104,7 +105,7 @@ def work(job: Job, *, folder: Path) -> dict[str, Any]:
     names = [task.name for task in problem.tasks]
     started = time.process_time()
     if job.method == "single-task":
-        models = {name: train(job, problem.subset([name])) for name in names}
+        models = {name: train(job, problem.select_tasks([name])) for name in names}
         scores = {name: models[name][1][name] for name in names}
         parameters = sum(model[2] for model in models.values())
         shares: Any = None

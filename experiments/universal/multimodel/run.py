@@ -41,9 +41,7 @@ from polytask.architectures.multimodel import (
     MultiModelBody,
     TextModality,
 )
-from polytask.evaluation.scores import interval
-from polytask.problems import Problem
-from polytask.problems.eight_tasks import (
+from polytask.datasets.eight_tasks import (
     COLUMN_LEVELS,
     EIGHT_LENGTHS,
     SAMPLES,
@@ -51,6 +49,8 @@ from polytask.problems.eight_tasks import (
     EightSizes,
     eight_tasks,
 )
+from polytask.evaluation.scores import interval
+from polytask.problems import Problem
 from polytask.training import Trainer, TrainingSettings
 from polytask.training.prediction import predict_outputs
 
@@ -171,7 +171,7 @@ def work(job: Job) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(job.seed)
     sizes = EightSizes(text=job.text_rows, parse=job.parse_rows, other=job.other_rows)
-    problem = eight_tasks(seed=job.seed, sizes=sizes).subset(job.tasks)
+    problem = eight_tasks(seed=job.seed, sizes=sizes).select_tasks(job.tasks)
     options = {"size": job.size, "depth": job.depth, "num_experts": job.num_experts}
     # The paper's filters are longer than most of these sequences.
     body = MultiModelBody(**{**options, **WAYS[job.way]}, kernels=(3, 3, 5, 5), dilation=2)

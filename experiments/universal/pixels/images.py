@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from polytask.datasets.imputation import imputation
 from polytask.problems import Problem
-from polytask.problems.completion import completion
 from polytask.tasks import Regression, Task
 
 VALIDATION, TEST = 0.2, 0.2
@@ -53,7 +53,7 @@ def pixels(name: str, *, folder: Path, images: int) -> Problem:
         for k in range(rows.shape[1])
     ]
     values = {part: torch.from_numpy(rows[index]).float() for part, index in parts.items()}
-    return completion(values, tasks, name=f"pixels of {name}")
+    return imputation(values, tasks, name=f"pixels of {name}")
 
 
 def grid(count: int) -> Tensor:

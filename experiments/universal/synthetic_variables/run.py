@@ -32,15 +32,15 @@ from experiments.universal.embedding_kinds import order
 from experiments.universal.synthetic_variables.training import METHODS, Job, train
 from matplotlib.figure import Figure
 
-from polytask.losses import squared_hinge
-from polytask.packed import TableVariables
-from polytask.problems import Problem
-from polytask.problems.hyperspheres import hypersphere_embeddings, hyperspheres
-from polytask.problems.transposed_gp import (
+from polytask.datasets.hyperspheres import hypersphere_embeddings, hyperspheres
+from polytask.datasets.transposed_gp import (
     transposed_gp,
     transposed_gp_embeddings,
     transposed_gp_optimum,
 )
+from polytask.problems import Problem
+from polytask.problems.table_batch import TableVariables
+from polytask.tasks.losses import squared_hinge
 
 HERE = Path(__file__).resolve().parent
 SPHERES, GP = "hyperspheres", "transposed GP"
@@ -186,7 +186,7 @@ def work(job: Job) -> dict[str, Any]:
     problem = problem_of(job.problem, test_rows=job.test_rows, **common)
     truth = truth_of(job.problem, **common)
     names = [task.name for task in problem.tasks][:: job.single]
-    found = train(problem.subset(names) if job.single > 1 else problem, job, oracle=truth)
+    found = train(problem.select_tasks(names) if job.single > 1 else problem, job, oracle=truth)
     z = found.embeddings if job.method == "TOM" else None
     return {
         "test": found.test,

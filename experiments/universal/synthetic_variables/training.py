@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from polytask.architectures.base import Architecture
-from polytask.architectures.deep_residual import DeepResidual
-from polytask.architectures.soft_layer_ordering import SoftLayerOrdering
-from polytask.architectures.traveling_observer import TravelingObserver
-from polytask.architectures.variable_embeddings import VariableEmbeddings
+from polytask.architectures.variables.deep_residual import DeepResidual
+from polytask.architectures.variables.soft_layer_ordering import SoftLayerOrdering
+from polytask.architectures.variables.traveling_observer import TravelingObserver
+from polytask.architectures.variables.variable_embeddings import VariableEmbeddings
 from polytask.problems import Problem, SeparateSplit
 from polytask.samplers import Sampler
 from polytask.tasks import Multiclass, Regression, Task
@@ -101,7 +101,7 @@ def train(problem: Problem, job: Job, *, oracle: Tensor) -> Outcome:
     kept, embeddings = Kept(problem), None
     if job.method.endswith("STL"):
         for task in problem.tasks:
-            own, _ = _fit(problem.subset([task.name]), job, oracle)
+            own, _ = _fit(problem.select_tasks([task.name]), job, oracle)
             kept.test |= own.test
             for step, value in own.curve.items():
                 kept.curve[step] = kept.curve.get(step, 0) + value / len(problem.tasks)

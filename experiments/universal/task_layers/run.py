@@ -39,12 +39,12 @@ from polytask.architectures import Architecture, HardSharing
 from polytask.architectures.adaptations.adapters import Adapters, Scaling
 from polytask.architectures.adaptations.attention import LowRank, ProjectedAttention
 from polytask.architectures.adaptations.layers import Adaptation
-from polytask.architectures.task_adapted import TaskAdapted
+from polytask.architectures.adaptations.task_adapted import TaskAdapted
+from polytask.datasets.fdu_mtl import fdu_mtl
 from polytask.encoders.transformer import TokenInputs, Transformer
 from polytask.evaluation.scores import interval
 from polytask.files import write_atomically
 from polytask.problems import Problem
-from polytask.problems.fdu_mtl import fdu_mtl
 from polytask.samplers import AllTasks, Sampler
 from polytask.samplers.annealed import AnnealedSampler
 from polytask.tasks import Task
@@ -234,7 +234,7 @@ def train_separately(job: Job, problem: Problem) -> tuple[dict[str, float], int,
     parameters = steps = 0
     planned = steps_per_task(job, problem)
     for task in problem.tasks:
-        alone = problem.subset([task.name])
+        alone = problem.select_tasks([task.name])
         model = HardSharing(encoder=encoder_of(job), tasks=alone.tasks)
         trainer = Trainer(alone, model, settings=training(job, 1))
         epochs = max(1, round(planned[task.name] / trainer.steps_per_epoch))

@@ -36,8 +36,8 @@ from experiments.universal import embedding_kinds
 from experiments.universal.embedding_kinds import KINDS
 from scipy.stats import spearmanr
 
+from polytask.datasets.forecast_windows import forecast_windows
 from polytask.problems import Problem
-from polytask.problems.windows import windows
 
 HERE = Path(__file__).resolve().parent
 #: RMSE of none, random, learned and oracle: the published table and the review draft's.
@@ -138,7 +138,7 @@ def read(folder: Path) -> np.ndarray:
 
 def problem_of(folder: Path, length: int) -> Problem:
     """Windows of the series; what is given of test windows is the same for all runs."""
-    return windows(read(folder), length=length, name="temperatures")
+    return forecast_windows(read(folder), length=length, name="temperatures")
 
 
 def line(length: int) -> torch.Tensor:

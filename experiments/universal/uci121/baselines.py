@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from polytask.architectures import Architecture, HardSharing
-from polytask.architectures.deep_residual import DeepResidual
-from polytask.architectures.soft_layer_ordering import SoftLayerOrdering
-from polytask.architectures.traveling_observer import TravelingObserver
+from polytask.architectures.variables.deep_residual import DeepResidual
+from polytask.architectures.variables.soft_layer_ordering import SoftLayerOrdering
+from polytask.architectures.variables.traveling_observer import TravelingObserver
 from polytask.encoders.snn import SNN
 from polytask.problems import Problem
-from polytask.problems.packed import PackedSplit, PackedStream
+from polytask.problems.table_stream import TableBatchSplit, TableBatchStream
 from polytask.tasks import TaskTensors
 from polytask.training import predict_outputs
 
@@ -111,7 +111,7 @@ def run_network(problem: Problem, method: str, plan: Plan) -> dict[str, float]:
         return fit(problem, build, plan, loss).test
     found: dict[str, float] = {}
     for task in problem.tasks:
-        found |= fit(problem.subset([task.name]), build, plan, loss).test
+        found |= fit(problem.select_tasks([task.name]), build, plan, loss).test
     return found
 
 
@@ -124,8 +124,8 @@ def fit(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
     )
-    data = PackedSplit(problem.train)
-    stream = PackedStream(data.counts, plan.rows, plan.seed)
+    data = TableBatchSplit(problem.train)
+    stream = TableBatchStream(data.counts, plan.rows, plan.seed)
     every = torch.arange(len(data.names))
     kept = Kept(problem)
     stops = {max(1, round(plan.steps * (look + 1) / plan.looks)) for look in range(plan.looks)}

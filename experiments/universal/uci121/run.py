@@ -35,10 +35,10 @@ from experiments.common import (
 from experiments.universal.uci121 import baselines, system
 from torch import Tensor
 
-from polytask.evaluation.many_sets import score_many_sets
+from polytask.datasets.uci121 import uci121
+from polytask.evaluation.benchmark_scores import score_benchmark
 from polytask.evaluation.significance import paired_test
 from polytask.problems import Problem
-from polytask.problems.uci121 import uci121
 
 HERE = Path(__file__).resolve().parent
 #: Sets whose test rows are scaled otherwise than their training rows (see the data's README).
@@ -189,7 +189,7 @@ def run_trees(job: Job, data: Path) -> dict[str, Any]:
     """Forest or boosting."""
     problem = read(data, job.sets, True)
     if job.method == SHIFTED_FOREST:
-        problem = problem.subset([name for name in SHIFTED if name in problem.train.parts])
+        problem = problem.select_tasks([name for name in SHIFTED if name in problem.train.parts])
     method = "boosting" if job.method == "boosting" else "forest"
     found, other = baselines.run_trees(problem, method, job.seed, matched(problem))
     return {"accuracy": found, "other": {MATCHED: other}}
@@ -236,7 +236,7 @@ def scores_of(by_method: Mapping[str, Mapping[str, float]]) -> dict[str, dict[st
     """The five numbers of every method, compared with each other."""
     sets = sorted(next(iter(by_method.values())))
     array = [[own[name] for name in sets] for own in by_method.values()]
-    found = score_many_sets(array, list(by_method))
+    found = score_benchmark(array, list(by_method))
     return {method: dataclasses.asdict(score) for method, score in found.items()}
 
 

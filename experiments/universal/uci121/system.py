@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from polytask.architectures.neighbour_ensemble import NeighbourEnsemble
+from polytask.architectures.variables.neighbour_ensemble import NeighbourEnsemble
 from polytask.problems import Problem
-from polytask.problems.packed import PackedSplit, PackedStream
+from polytask.problems.table_stream import TableBatchSplit, TableBatchStream
 
 FOLDS = 5
 #: Factors of the sharpness of neighbours for further answers, and answers per kept step.
@@ -158,7 +158,7 @@ def train(
             {n: tables[n].folds[rows] for n, rows in chosen.items()},
         )
     optimizer = _optimizer(model, plan)
-    data = PackedSplit(problem.train)
+    data = TableBatchSplit(problem.train)
     judged = {n: _some(len(t.classes), plan.judged, generator) for n, t in tables.items()}
     answers = {
         n: Answers(judged[n].numpy(), np.empty(0), dict.fromkeys(test_versions, np.empty(0)))
@@ -215,14 +215,14 @@ def phases(tables: Mapping[str, Table], plan: Plan) -> list[Phase]:
 def run_phase(
     model: NeighbourEnsemble,
     optimizer: torch.optim.Optimizer,
-    data: PackedSplit,
+    data: TableBatchSplit,
     tables: Mapping[str, Table],
     phase: Phase,
     plan: Plan,
 ) -> Iterator[int]:
     """Take the steps of a phase; the number of each after it."""
     places = torch.tensor([data.places[name] for name in phase.names])
-    stream = PackedStream(data.counts[places], phase.rows, plan.seed)
+    stream = TableBatchStream(data.counts[places], phase.rows, plan.seed)
     folds = [tables[name].folds for name in phase.names]
     every = torch.arange(len(places))
     for step in range(1, phase.steps + 1):

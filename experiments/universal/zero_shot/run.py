@@ -33,16 +33,16 @@ from experiments.common import (
 )
 from torch import Tensor
 
-from polytask.architectures.conditioned import Conditioned
-from polytask.architectures.descriptor_model import DescriptorModel
-from polytask.architectures.descriptors import TaskDescriptors
-from polytask.architectures.gated import Gated
-from polytask.architectures.two_sided import TwoSided
+from polytask.architectures.descriptors.conditioned import Conditioned
+from polytask.architectures.descriptors.descriptor_model import DescriptorModel
+from polytask.architectures.descriptors.gated import Gated
+from polytask.architectures.descriptors.task_descriptors import TaskDescriptors
+from polytask.architectures.descriptors.two_sided import TwoSided
+from polytask.datasets.attribute_grid import AttributeGrid, bilinear_grid, digits_grid
 from polytask.encoders import MLP
 from polytask.evaluation.scores import interval
 from polytask.evaluation.significance import paired_test
-from polytask.problems.attribute_grid import AttributeGrid, bilinear_grid, digits_grid
-from polytask.problems.problem import SeparateSplit
+from polytask.problems.splits import SeparateSplit
 from polytask.report.figures.descriptors import descriptor_figure
 from polytask.tasks import Multiclass, Task
 

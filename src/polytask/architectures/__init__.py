@@ -1,26 +1,27 @@
-"""What to share: one file per architecture."""
+"""What to share: a folder per idea, one file per architecture."""
 
 from polytask.architectures.adaptations import (
     Adaptation,
     AdaptedLayers,
     Adapters,
     LowRank,
+    ParameterReport,
     ProjectedAttention,
     Scaling,
+    TaskAdapted,
 )
 from polytask.architectures.base import Architecture
-from polytask.architectures.conditioned import Conditioned
-from polytask.architectures.cross_domain import CrossDomain
-from polytask.architectures.deep_residual import DeepResidual
+from polytask.architectures.custom import CustomArchitecture
 from polytask.architectures.defaults import default_architecture, default_encoder
-from polytask.architectures.descriptor_model import DescriptorModel
-from polytask.architectures.descriptors import TaskDescriptors
+from polytask.architectures.descriptors import (
+    Conditioned,
+    DescriptorModel,
+    Gated,
+    TaskDescriptors,
+    TwoSided,
+)
 from polytask.architectures.families import Family
-from polytask.architectures.film import CoreResidualBlock, FiLM, FiLMResidualBlock, InverseFiLM
-from polytask.architectures.gated import Gated
-from polytask.architectures.hard_sharing import HardSharing
 from polytask.architectures.heads import Heads, average_members
-from polytask.architectures.independent import Independent
 from polytask.architectures.label_graph import LabelGraph, label_adjacency, label_counts
 from polytask.architectures.multimodel import (
     AudioModality,
@@ -32,7 +33,6 @@ from polytask.architectures.multimodel import (
     MultiModelBody,
     TextModality,
 )
-from polytask.architectures.neighbour_ensemble import NeighbourEnsemble
 from polytask.architectures.perceiver import (
     CellTokens,
     PerceiverIO,
@@ -41,18 +41,27 @@ from polytask.architectures.perceiver import (
     TokenAdapter,
     Tokens,
 )
-from polytask.architectures.soft_layer_ordering import (
+from polytask.architectures.sharing import (
+    CrossDomain,
+    HardSharing,
+    Independent,
+    SpecialisedModels,
+    combine_outputs,
+)
+from polytask.architectures.variables import (
+    CoreResidualBlock,
+    DeepResidual,
+    FiLM,
+    FiLMResidualBlock,
+    InverseFiLM,
+    NeighbourEnsemble,
     SoftLayerOrdering,
     SoftLayers,
+    TravelingObserver,
+    VariableEmbeddings,
     permuted_orders,
     same_orders,
 )
-from polytask.architectures.specialised import SpecialisedModels, combine_outputs
-from polytask.architectures.task_adapted import ParameterReport, TaskAdapted
-from polytask.architectures.traveling_observer import TravelingObserver
-from polytask.architectures.two_sided import TwoSided
-from polytask.architectures.variable_embeddings import VariableEmbeddings
-from polytask.architectures.wrapped import Wrapped
 
 __all__ = [
     "Adaptation",
@@ -65,6 +74,7 @@ __all__ = [
     "Conditioned",
     "CoreResidualBlock",
     "CrossDomain",
+    "CustomArchitecture",
     "DeepResidual",
     "DescriptorModel",
     "Family",
@@ -100,7 +110,6 @@ __all__ = [
     "TravelingObserver",
     "TwoSided",
     "VariableEmbeddings",
-    "Wrapped",
     "average_members",
     "combine_outputs",
     "default_architecture",

@@ -36,9 +36,9 @@ class Architecture(nn.Module, ABC):
 
     #: Where the task enters the model; None for what combines or wraps models of any family.
     family: ClassVar[Family | None] = None
-    #: Whether the rows of many tables come to it in one piece, as ``polytask.packed.PackedRows``;
+    #: Whether the rows of many tables come to it in one piece (``polytask.problems.TableBatch``);
     #: a plain mapping from task to rows must give the same outputs.
-    packs_tables: ClassVar[bool] = False
+    takes_table_batches: ClassVar[bool] = False
 
     def __init__(self, tasks: tuple[Task, ...]) -> None:
         super().__init__()

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from polytask.architectures.base import Architecture
-from polytask.architectures.cross_domain import CrossDomain
-from polytask.architectures.hard_sharing import HardSharing
+from polytask.architectures.sharing.cross_domain import CrossDomain
+from polytask.architectures.sharing.hard_sharing import HardSharing
 from polytask.encoders import MLP, Encoder, SmallCNN, TabularEncoder
 from polytask.encoders.cnn import SMALLEST_IMAGE
 from polytask.encoders.tabular import DEPTH, MEMBERS, WIDTH
 
 if TYPE_CHECKING:
     from polytask.problems import Problem
-    from polytask.problems.tables import TableInfo
+    from polytask.problems.table_info import TableInfo
 
 __all__ = ["common_encoder", "default_architecture", "default_encoder"]
 

@@ -22,10 +22,8 @@ from polytask.tasks import (
     Segmentation,
     Task,
     TaskTensors,
+    TokenSequence,
     group_into_blocks,
-)
-from polytask.tasks import (
-    Sequence as Tokens,
 )
 
 __all__ = ["Heads", "average_members"]
@@ -74,7 +72,8 @@ class Heads(nn.Module):
             if task.kind.output_dims != 1:
                 raise ValueError(
                     f"Task {task.name!r} is a {type(task.kind).__name__}, whose outputs are not "
-                    "vectors; use an architecture with a decoder, or wrap your own with Wrapped."
+                    "vectors; use an architecture with a decoder, or wrap your own with"
+                    " CustomArchitecture."
                 )
         self.groups = group_into_blocks(tasks)
         self.blocks = nn.ModuleList(
@@ -176,7 +175,7 @@ def average_members(task: Task, outputs: Tensor, weights: Tensor | None = None) 
         return _log_mean_exp(functional.logsigmoid(outputs), weights) - _log_mean_exp(
             functional.logsigmoid(-outputs), weights
         )
-    if task.loss is None and isinstance(kind, (Multiclass, Segmentation, Tokens)):
+    if task.loss is None and isinstance(kind, (Multiclass, Segmentation, TokenSequence)):
         classes = -3 if isinstance(kind, Segmentation) else -1
         return _log_mean_exp(torch.log_softmax(outputs, dim=classes), weights)
     return outputs.mean(0) if weights is None else (outputs * weights).sum(0)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polytask.architectures.base import Architecture, Inputs, TaskIndex
-from polytask.architectures.descriptors import TaskDescriptors
+from polytask.architectures.descriptors.task_descriptors import TaskDescriptors
 from polytask.architectures.families import Family
-from polytask.architectures.hard_sharing import split_rows
 from polytask.architectures.heads import average_members, encoder_output_size
-from polytask.describe import rebuildable_repr
+from polytask.architectures.sharing.hard_sharing import split_rows
+from polytask.config import rebuildable_repr
 from polytask.encoders import MLP
 from polytask.encoders.base import check_positive
 from polytask.tasks import IGNORE_INDEX, Binary, Task, TaskTensors

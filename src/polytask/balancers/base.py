@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask import gradients
-from polytask.describe import rebuildable_repr
+from polytask.config import rebuildable_repr
 from polytask.gradients import HeadRule
 from polytask.tasks import Kind
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from polytask import balancers
 from polytask.balancers import Balancer, GramBalancer, JacobianBalancer, LossBalancer
 from polytask.checks import zoo
-from polytask.describe import arguments
+from polytask.config import arguments
 from polytask.solvers import random_orders
 
 __all__ = ["CHECKS", "Example", "ToyNetwork", "public_balancers"]

@@ -22,7 +22,8 @@ from polytask.encoders import MLP
 from polytask.grouping.base import Grouper
 from polytask.grouping.grouping import Grouping
 from polytask.grouping.learner import Learner
-from polytask.problems.problem import Problem, Split
+from polytask.problems.problem import Problem
+from polytask.problems.splits import Split
 from polytask.tasks import Binary, Kind, Regression
 from polytask.training.settings import TrainingSettings
 

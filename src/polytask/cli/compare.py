@@ -118,9 +118,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         split_by=split_by,
         split_column=split_column,
     ).source()
-    from polytask import evaluation
+    from polytask import candidates, evaluation
 
-    budget = evaluation.Budget(
+    budget = candidates.Budget(
         epochs=epochs or values.epochs,
         patience=patience or values.patience,
         trials=trials or values.trials,

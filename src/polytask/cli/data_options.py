@@ -149,12 +149,12 @@ class DataOptions:
         ):
             if value:
                 raise ValueError(f"`{option}` is for tables, found it with --dataset {name}.")
-        from polytask.problems import DatasetSource
+        from polytask.datasets import DatasetSource
 
         return DatasetSource(name)
 
     def _from_table(self, path: Path) -> Source:
-        from polytask.problems import TableSource, read_table
+        from polytask.tables import TableSource, read_table
 
         if not self.targets:
             raise ValueError(
@@ -170,7 +170,7 @@ class DataOptions:
         )
 
     def _from_tables(self) -> Source:
-        from polytask.problems import TablesSource, read_table
+        from polytask.tables import TablesSource, read_table
 
         tables = {}
         for text in self.tasks or []:

@@ -24,8 +24,8 @@ def datasets(
 
     polytask compare --dataset digits13 --out runs/digits
     """
-    from polytask.problems import DatasetSource
-    from polytask.problems.datasets import all_datasets, describe_dataset
+    from polytask.datasets import DatasetSource
+    from polytask.datasets.catalogue import all_datasets, describe_dataset
 
     if name is None:
         print_records("Data sets", [describe_dataset(known) for known in all_datasets()])

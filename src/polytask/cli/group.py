@@ -28,7 +28,7 @@ from polytask.cli.data_options import (
 )
 
 if TYPE_CHECKING:
-    from polytask.evaluation import Budget, Candidate, GroupedNetworks
+    from polytask.candidates import Budget, Candidate, GroupedNetworks
     from polytask.grouping import Grouping
     from polytask.problems import Problem, Source
 
@@ -104,12 +104,12 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         split_by=split_by,
         split_column=split_column,
     ).source()
-    from polytask import evaluation
+    from polytask import candidates
 
-    budget = evaluation.Budget(epochs=epochs or values.epochs, patience=values.patience)
+    budget = candidates.Budget(epochs=epochs or values.epochs, patience=values.patience)
     candidate = _candidate(method, groups)
     problem = source.problem(0)
-    assert isinstance(candidate.method, evaluation.GroupedNetworks)
+    assert isinstance(candidate.method, candidates.GroupedNetworks)
     if (reason := candidate.method.why_not(problem)) is not None:
         raise ValueError(f"`--method {method}` cannot group these tasks: {reason}.")
     show_data(source)
@@ -126,13 +126,13 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
 
 def _candidate(method: str, groups: str) -> Candidate:
     """Networks of the groups that the method finds."""
-    from polytask import evaluation
+    from polytask import candidates
 
     if groups != AUTO and not (groups.isdecimal() and int(groups) >= 1):
         raise ValueError(f"`--groups` must be {AUTO} or a number >= 1, found {groups!r}.")
     name = f"groups: {method}" if groups == AUTO else f"groups: {method}:{int(groups)}"
-    candidate = evaluation.candidate_by_name(name)
-    if not isinstance(candidate.method, evaluation.GroupedNetworks):
+    candidate = candidates.candidate_by_name(name)
+    if not isinstance(candidate.method, candidates.GroupedNetworks):
         raise ValueError(f"`--method` must be a way of grouping, found {method!r}.")
     return candidate
 
@@ -201,7 +201,7 @@ def _measure(
 
 def _controls(found: Grouping) -> list[Candidate]:
     """As many networks without any thought: what the groups gain must not be averaging alone."""
-    from polytask.evaluation import Candidate, GroupedNetworks
+    from polytask.candidates import Candidate, GroupedNetworks
     from polytask.grouping import RandomGroups
 
     count = found.num_groups

@@ -48,10 +48,10 @@ def predict(
     if out is not None:
         _check_output(out)
 
-    from polytask.evaluation.bundle import load_bundle
-    from polytask.problems.reading import read_table
+    from polytask.serving.predictor import load_predictor
+    from polytask.tables.reading import read_table
 
-    bundle = load_bundle(model)
+    bundle = load_predictor(model)
     frame = read_table(table, as_text=[*bundle.text_columns, *(id_columns or [])])
     predictions = _with_ids(
         frame, bundle.predict_table(frame, tasks=tasks or None), id_columns or []

@@ -189,7 +189,7 @@ def _trainer(
     import torch
 
     from polytask.architectures import default_architecture
-    from polytask.evaluation import NetworkMethod, architecture_by_name, candidate_by_name
+    from polytask.candidates import NetworkMethod, architecture_by_name, candidate_by_name
     from polytask.training import Checkpoints, JsonLinesLog, Progress, Trainer
 
     method = candidate_by_name(balancer).method
@@ -224,10 +224,10 @@ def _save(
     """Score the best epoch's model, print and save it."""
     import shutil
 
-    from polytask.evaluation.bundle import save_bundle
-    from polytask.evaluation.card import versions
-    from polytask.evaluation.network import FittedNetwork, fit_record
-    from polytask.evaluation.run import score
+    from polytask.candidates.network import FittedNetwork, fit_record
+    from polytask.candidates.run import score
+    from polytask.evaluation.provenance import versions
+    from polytask.serving.predictor import save_predictor
 
     record = fit_record(result, trainer.settings, str(trainer.device), None)
     fitted = FittedNetwork(trainer.architecture.cpu(), record)
@@ -255,6 +255,6 @@ def _save(
         "versions": versions(),
     }
     names = tuple(task.name for task in problem.tasks)
-    save_bundle(out / "model", problem, [(part, names)], about=about)
+    save_predictor(out / "model", problem, [(part, names)], about=about)
     shutil.rmtree(part)
     typer.echo(f"model: {out / 'model'} (polytask predict {out} new.csv)")

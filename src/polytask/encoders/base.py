@@ -7,7 +7,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from polytask.describe import arguments, rebuildable_repr
+from polytask.config import arguments, rebuildable_repr
 
 __all__ = ["Encoder", "check_fraction", "check_positive"]
 

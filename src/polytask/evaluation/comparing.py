@@ -14,13 +14,15 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polytask.evaluation.candidates import (
+from polytask.candidates.candidate import (
     BASELINE,
     Candidate,
     candidate_by_name,
     default_candidates,
 )
-from polytask.evaluation.card import make_card
+from polytask.candidates.method import Budget
+from polytask.candidates.network import ArchitectureFactory
+from polytask.candidates.run import RunSpec, plain, spec_key, spec_record
 from polytask.evaluation.comparison import (
     FORMAT,
     MODELS_FOLDER,
@@ -30,20 +32,18 @@ from polytask.evaluation.comparison import (
     STORE_FILE,
     Comparison,
 )
-from polytask.evaluation.executor import Executor, InlineExecutor, LocalExecutor, cpu_count
-from polytask.evaluation.method import Budget
-from polytask.evaluation.network import ArchitectureFactory
-from polytask.evaluation.progress import SweepObserver, SweepProgress
-from polytask.evaluation.run import RunSpec, plain, spec_key, spec_record
-from polytask.evaluation.store import RunStore
-from polytask.evaluation.sweep import sweep
+from polytask.evaluation.provenance import make_provenance
 from polytask.files import write_atomically
 from polytask.problems.problem import Problem
+from polytask.runs.executor import Executor, InlineExecutor, LocalExecutor, cpu_count
+from polytask.runs.progress import SweepObserver, SweepProgress
+from polytask.runs.store import RunStore
+from polytask.runs.sweep import sweep
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from polytask.problems.sources import Source
+    from polytask.problems.source import Source
     from polytask.problems.splitting import SplitPlan
 
 __all__ = ["compare"]
@@ -109,7 +109,8 @@ def compare(  # noqa: PLR0913 - the one call that a user makes; each argument is
 
     Example:
         >>> import numpy as np, pandas as pd
-        >>> from polytask.evaluation import Budget, compare
+        >>> from polytask.candidates import Budget
+        >>> from polytask.evaluation import compare
         >>> size = np.linspace(40, 200, 60)
         >>> houses = pd.DataFrame({"size": size, "price": 3 * size, "large": size > 120})
         >>> result = compare(
@@ -242,7 +243,8 @@ def _as_source(
     split: SplitPlan | None,
     categorical: Collection[str],
 ) -> Source:
-    from polytask.problems import FixedSource, Source, TableSource
+    from polytask.problems import FixedSource, Source
+    from polytask.tables import TableSource
 
     if isinstance(data, (Problem, Source)):
         for name, value in (
@@ -260,7 +262,7 @@ def _as_source(
         )
     name = "table"
     if isinstance(data, (str, Path)):
-        from polytask.problems import read_table
+        from polytask.tables import read_table
 
         name = Path(data).stem
         data = read_table(Path(data), as_text=categorical)
@@ -343,7 +345,7 @@ def _plan(
             "name": c.name,
             "groups": [list(g) for g in c.groups_of(names)],
             "runs": {},
-            "method": c.method.describe(len(names)),
+            "method": c.method.config(len(names)),
         }
         for c in candidates
     ]
@@ -378,9 +380,9 @@ def _plan(
         "budget": dataclasses.asdict(budget),
         "resplits": source.resplits,
         "source": fingerprint,
-        "data": source.describe(),
+        "data": source.config(),
         "schema": source.schema(),
-        "card": make_card(
+        "card": make_provenance(
             seeds=seeds, fingerprint=fingerprint, budget=dataclasses.asdict(budget), command=command
         ),
     }

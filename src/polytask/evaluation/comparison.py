@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polytask.evaluation.analysis import CHOSEN_PER_TASK, Analysis, analyse
-from polytask.evaluation.bundle import Bundle, load_bundle, save_bundle
 from polytask.evaluation.scores import Interval, ScoreTable, interval
-from polytask.evaluation.store import RunStore
 from polytask.evaluation.verdict import VerdictFacts, write_verdict
 from polytask.files import write_atomically
 from polytask.grouping.random_groups import RandomGroups
+from polytask.report import write_report
+from polytask.runs.store import RunStore
+from polytask.serving.predictor import Predictor, load_predictor, save_predictor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -502,10 +503,10 @@ class Comparison:
 
     def report(self, path: Path | str | None = None) -> Path:
         """Write the HTML report (by default ``report.html`` in the folder); returns its path."""
-        from polytask.report import write_report
+        from polytask.evaluation.report_data import report_data
 
         target = self.folder / "report.html" if path is None else Path(path)
-        write_report(self, target)
+        write_report(report_data(self), target)
         return target
 
     # --- the model ------------------------------------------------------------------------------
@@ -529,7 +530,7 @@ class Comparison:
         Raises:
             ValueError: The candidate has no complete seed, or its models could not be saved.
         """
-        from polytask.problems.sources import load_source
+        from polytask.datasets.source import load_source
 
         name = candidate if candidate is not None else self.winner
         if name is None:
@@ -544,7 +545,7 @@ class Comparison:
             "seed": seed,
             "versions": self.card()["versions"],
         }
-        save_bundle(target, problem, parts, about=about)
+        save_predictor(target, problem, parts, about=about)
         return target
 
     def _best_seed(self, candidate: str) -> int:
@@ -582,12 +583,12 @@ class Comparison:
         return [(self.folder / MODELS_FOLDER / key, tuple(tasks)) for key, tasks in found.items()]
 
     @functools.cached_property
-    def model(self) -> Bundle:
+    def model(self) -> Predictor:
         """The saved model of the winner."""
-        return load_bundle(self.folder)
+        return load_predictor(self.folder)
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Predictions of the winner for the rows of a table; see ``Bundle.predict_table``."""
+        """Predictions of the winner for the rows of a table; see ``Predictor.predict_table``."""
         return self.model.predict_table(frame)
 
     # --- for people -----------------------------------------------------------------------------

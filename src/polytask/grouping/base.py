@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from polytask.describe import rebuildable_repr
+from polytask.config import rebuildable_repr
 from polytask.grouping.grouping import Grouping, GroupingCost
 from polytask.grouping.learner import Learner
 from polytask.problems.problem import Problem

@@ -19,7 +19,8 @@ from polytask.grouping.base import Affinity
 from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
 from polytask.grouping.pairs import pair_affinity, too_few_tasks
-from polytask.problems.problem import Problem, Split
+from polytask.problems.problem import Problem
+from polytask.problems.splits import Split
 from polytask.tasks import Binary, Kind, Multiclass, Regression
 from polytask.training.prediction import predict_outputs
 
@@ -182,7 +183,7 @@ class PredictionCorrelation(AffinityGrouper):
         cost = GroupingCost()
         outputs: dict[str, Tensor] = {}
         for group in [names] if self.source == "joint" else [[name] for name in names]:
-            part = problem if self.source == "joint" else problem.subset(group)
+            part = problem if self.source == "joint" else problem.select_tasks(group)
             trained = chosen.train(part, seed=seed)
             outputs.update(predict_outputs(trained.architecture, part.validation))
             cost = cost + trained.cost

@@ -24,7 +24,8 @@ from polytask.files import write_atomically
 from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
 from polytask.grouping.moments import Deviation, RunningMoments
-from polytask.problems.problem import Problem, Split
+from polytask.problems.problem import Problem
+from polytask.problems.splits import Split
 from polytask.tasks import Binary, Kind, Multiclass, Regression, TaskTensors
 from polytask.training.observers import Observer
 from polytask.training.reports import EpochReport, StepReport
@@ -524,7 +525,7 @@ def record_data_map(
     values = _room((len(names), len(chosen), len(problem.train), 2), dtype, place)
     cost = GroupingCost()
     for index, name in enumerate(names):
-        found = record(problem.subset([name]), None)
+        found = record(problem.select_tasks([name]), None)
         values[index] = found.values[0]
         cost += found.cost
     return DataMap(names, values, chosen, deviation, cost)

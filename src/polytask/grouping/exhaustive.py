@@ -10,12 +10,12 @@ import torch
 from polytask.grouping.affinity_grouper import AffinityGrouper, refuse
 from polytask.grouping.base import Affinity
 from polytask.grouping.learner import Learner
-from polytask.grouping.measured import (
+from polytask.grouping.scores import TableScores, all_sets
+from polytask.grouping.trained_gains import (
     measure_losses,
     relative_gains,
     why_not_validated,
 )
-from polytask.grouping.scores import TableScores, all_sets
 from polytask.problems.problem import Problem
 from polytask.training.settings import TrainingSettings
 

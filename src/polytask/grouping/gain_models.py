@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from polytask.describe import rebuildable_repr
+from polytask.config import rebuildable_repr
 
 __all__ = ["GainModel", "MembershipRidge", "PartnerRelevance", "TaskMean"]
 

@@ -13,12 +13,12 @@ from polytask.grouping.affinity_grouper import AffinityGrouper, refuse
 from polytask.grouping.base import Affinity
 from polytask.grouping.exhaustive import MOST_TASKS, measured_sets
 from polytask.grouping.learner import Learner
-from polytask.grouping.measured import (
+from polytask.grouping.scores import PairScores, sets_of_size
+from polytask.grouping.trained_gains import (
     measure_losses,
     relative_gains,
     why_not_validated,
 )
-from polytask.grouping.scores import PairScores, sets_of_size
 from polytask.problems.problem import Problem
 from polytask.training.settings import TrainingSettings
 

@@ -11,7 +11,7 @@ import torch
 
 from polytask.architectures.base import Architecture
 from polytask.architectures.defaults import default_architecture
-from polytask.describe import rebuildable_repr
+from polytask.config import rebuildable_repr
 from polytask.grouping.grouping import GroupingCost
 from polytask.problems.problem import Problem
 from polytask.training.observers import Observer

@@ -16,8 +16,8 @@ from polytask.grouping.base import Affinity, GroupScores
 from polytask.grouping.gain_models import GainModel, PartnerRelevance
 from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
-from polytask.grouping.measured import measure_losses, relative_gains, why_not_validated
 from polytask.grouping.scores import TableScores, all_sets, sets_of_size
+from polytask.grouping.trained_gains import measure_losses, relative_gains, why_not_validated
 from polytask.problems.problem import Problem
 
 __all__ = ["MeasuredFirst", "SampledGroups", "next_sets", "random_sets"]

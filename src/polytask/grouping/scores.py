@@ -10,7 +10,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from polytask.describe import rebuildable_repr
+from polytask.config import rebuildable_repr
 
 __all__ = [
     "ALONE_UNKNOWN",

@@ -24,7 +24,8 @@ from polytask.grouping.base import Affinity
 from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
 from polytask.grouping.pairs import pair_affinity, too_few_tasks
-from polytask.problems.problem import Batch, Problem
+from polytask.problems.batch import Batch
+from polytask.problems.problem import Problem
 from polytask.training.observers import Probe, task_gramian
 
 if TYPE_CHECKING:

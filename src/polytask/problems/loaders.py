@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polytask.problems.packed import PackedSplit, PackedStream
-from polytask.problems.problem import AnySplit, Batch, SeparateSplit, Split
+from polytask.problems.batch import Batch
+from polytask.problems.splits import AnySplit, SeparateSplit, Split
+from polytask.problems.table_stream import TableBatchSplit, TableBatchStream
 
 __all__ = ["BatchLoader", "RowStream"]
 
@@ -85,14 +86,14 @@ class BatchLoader:
         seed: Of the order.
     """
 
-    def __init__(self, split: AnySplit | PackedSplit, *, batch_size: int, seed: int) -> None:
+    def __init__(self, split: AnySplit | TableBatchSplit, *, batch_size: int, seed: int) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be >= 1, found {batch_size}.")
         self.split = split
-        self.streams: dict[str, RowStream | PackedStream] = {}
-        if isinstance(split, PackedSplit):
+        self.streams: dict[str, RowStream | TableBatchStream] = {}
+        if isinstance(split, TableBatchSplit):
             size = min(batch_size, int(split.counts.max()))
-            self.streams[""] = PackedStream(split.counts, size, seed, split.device)
+            self.streams[""] = TableBatchStream(split.counts, size, seed, split.device)
         elif isinstance(split, SeparateSplit):
             for offset, (name, part) in enumerate(split.parts.items()):
                 stream_seed = seed + 7919 * (offset + 1)
@@ -109,10 +110,10 @@ class BatchLoader:
 
     def draw(self, tasks: Sequence[str] | None = None) -> Batch:
         """The next batch for some tasks (None: all)."""
-        if isinstance(self.split, PackedSplit):
+        if isinstance(self.split, TableBatchSplit):
             names = self.split.names if tasks is None else tuple(tasks)
             stream = self.streams[""]
-            assert isinstance(stream, PackedStream)
+            assert isinstance(stream, TableBatchStream)
             return self.split.batch(names, stream.draw([self.split.places[n] for n in names]))
         if isinstance(self.split, Split):
             batch = self.split.batch(self._rows(""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polytask import metrics, tasks
 from polytask.files import write_atomically
-from polytask.problems.problem import SPLIT_NAMES, Problem, SeparateSplit, Split
-from polytask.tasks import Kind, Task
+from polytask.problems.splits import SPLIT_NAMES, AnySplit, SeparateSplit, Split
+from polytask.tasks import Kind, Task, metrics
 
-__all__ = ["kind_from_record", "load_problem", "save_problem", "task_from_record", "task_record"]
+__all__ = ["kind_from_record", "read_splits", "task_from_record", "task_record", "write_splits"]
 
 
 def task_record(task: Task) -> dict[str, Any]:
@@ -25,19 +25,19 @@ def task_record(task: Task) -> dict[str, Any]:
             raise ValueError(
                 f"Task {task.name!r} has a `{part}` of its own, which cannot be saved to a file."
             )
-    record = task.describe()
+    record = task.config()
     for metric in task.metrics:
         metrics.by_name(metric.name)
     return {**record, "own_metrics": [m.name for m in task.metrics]}
 
 
 def kind_from_record(record: dict[str, Any]) -> Kind:
-    """The kind that ``Kind.describe`` recorded."""
-    kinds = {name.lower(): getattr(tasks, name) for name in tasks.__all__}
-    kind = kinds[record["kind"]]
+    """The kind that ``Kind.config`` recorded."""
+    known = {kind.name_in_files: kind for kind in Kind.__subclasses__()}
+    kind = known[record["kind"]]
     names = kind.__dataclass_fields__
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in names}
-    return kind(**values)  # type: ignore[no-any-return]
+    return kind(**values)
 
 
 def task_from_record(record: dict[str, Any]) -> Task:
@@ -51,59 +51,38 @@ def task_from_record(record: dict[str, Any]) -> Task:
     )
 
 
-def save_problem(problem: Problem, folder: Path) -> None:
-    """Write ``problem.safetensors`` and ``problem.json`` to a folder (created if needed)."""
+def write_splits(folder: Path, splits: Mapping[str, AnySplit], record: Mapping[str, Any]) -> None:
+    """Write ``problem.safetensors`` and ``problem.json`` to a folder (made if needed).
+
+    Args:
+        folder: Where to.
+        splits: The rows per part.
+        record: Everything else, as plain values; with the tasks and the layout.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
-    for part in SPLIT_NAMES:
-        split = getattr(problem, part)
-        pieces = split.parts if isinstance(split, SeparateSplit) else {"": split}
-        for number, piece in enumerate(pieces.values()):
+    for part, split in splits.items():
+        for number, piece in enumerate(split.pieces.values()):
             tensors[f"{part}.{number}.inputs"] = piece.inputs.contiguous()
             for index, task in enumerate(piece.tasks):
                 tensors[f"{part}.{number}.target.{index}"] = piece.targets[task.name].contiguous()
-    record = {
-        "name": problem.name,
-        "layout": problem.layout,
-        "tasks": [task_record(task) for task in problem.tasks],
-        "table": None if problem.table is None else problem.table.to_record(),
-        "tables": {name: table.to_record() for name, table in problem.tables.items()},
-        "notes": list(problem.notes),
-        "check_classes": problem.check_classes,
-    }
     write_atomically(folder / "problem.safetensors", lambda path: save_file(tensors, path))
     write_atomically(folder / "problem.json", json.dumps(record, ensure_ascii=False, indent=1))
 
 
-def load_problem(folder: Path) -> Problem:
-    """Read what ``save_problem`` wrote."""
+def read_splits(folder: Path) -> tuple[dict[str, Any], dict[str, AnySplit]]:
+    """The record and the rows that ``write_splits`` wrote."""
     record = json.loads((folder / "problem.json").read_text(encoding="utf-8"))
     tensors = load_file(folder / "problem.safetensors")
-    loaded = [task_from_record(item) for item in record["tasks"]]
-    separate = record["layout"] == "separate"
-    splits: dict[str, Split | SeparateSplit] = {}
+    tasks = [task_from_record(item) for item in record["tasks"]]
+    splits: dict[str, AnySplit] = {}
     for part in SPLIT_NAMES:
-        if separate:
-            splits[part] = SeparateSplit(
-                {
-                    task.name: _piece(tensors, part, number, [task])
-                    for number, task in enumerate(loaded)
-                }
-            )
+        if record["layout"] == "separate":
+            pieces = {t.name: _piece(tensors, part, number, [t]) for number, t in enumerate(tasks)}
+            splits[part] = SeparateSplit(pieces)
         else:
-            splits[part] = _piece(tensors, part, 0, loaded)
-    from polytask.problems.tables import TableInfo
-
-    return Problem(
-        name=record["name"],
-        table=None if record["table"] is None else TableInfo.from_record(record["table"]),
-        tables={name: TableInfo.from_record(item) for name, item in record["tables"].items()},
-        notes=record["notes"],
-        check_classes=record.get("check_classes", True),
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
-    )
+            splits[part] = _piece(tensors, part, 0, tasks)
+    return record, splits
 
 
 def _piece(tensors: dict[str, torch.Tensor], part: str, number: int, own: list[Task]) -> Split:

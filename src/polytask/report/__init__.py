@@ -1,6 +1,6 @@
 """The report: one self-contained HTML file that says whether learning the tasks together helped.
 
-``write_report`` takes a ``Comparison``; ``ReportData`` holds all that it shows as plain values.
+``ReportData`` holds all that it shows as plain values; ``write_report`` writes them.
 """
 
 from __future__ import annotations

@@ -21,8 +21,6 @@ from polytask.report.data import Estimate, ReportData, TaskRow
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from polytask.evaluation import Comparison
-
 __all__ = ["leaderboard_html", "report_html", "write_report"]
 
 #: Rows of tables that could grow without end, such as the columns of a very wide table.
@@ -38,28 +36,26 @@ class _ScoreRow:
     per_seed: tuple[float, ...]
 
 
-def write_report(comparison: Comparison | ReportData, path: Path | str) -> Path:
+def write_report(data: ReportData, path: Path | str) -> Path:
     """Write the report as one HTML file that needs nothing else, and return its path.
 
     Args:
-        comparison: What ``polytask.compare`` returned, finished or not, or plain ``ReportData``.
+        data: What the report shows; ``polytask.evaluation.report_data`` makes it of a comparison.
         path: The file; its folder is created.
 
     Raises:
         OSError: The file cannot be written.
     """
-    data = _as_data(comparison)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, report_html(data))
     return path
 
 
-def report_html(comparison: Comparison | ReportData) -> str:
+def report_html(data: ReportData) -> str:
     """The report as the text of an HTML page; the same data gives the same text."""
     from markupsafe import Markup
 
-    data = _as_data(comparison)
     script = _asset("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     figures = _figures(data)
@@ -93,9 +89,8 @@ def report_html(comparison: Comparison | ReportData) -> str:
     )
 
 
-def leaderboard_html(comparison: Comparison | ReportData) -> str:
+def leaderboard_html(data: ReportData) -> str:
     """The leaderboard alone as an HTML table, for notebooks and for the report."""
-    data = _as_data(comparison)
     metrics = {task.metric: task for task in reversed(data.tasks)}
     return (
         _environment()
@@ -120,14 +115,6 @@ def leaderboard_html(comparison: Comparison | ReportData) -> str:
             ),
         )
     )
-
-
-def _as_data(comparison: Comparison | ReportData) -> ReportData:
-    if isinstance(comparison, ReportData):
-        return comparison
-    from polytask.report.adapt import report_data
-
-    return report_data(comparison)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from polytask.describe import rebuildable_repr
+from polytask.config import rebuildable_repr
 from polytask.problems.problem import Problem
 
 __all__ = ["Sampler"]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from polytask.architectures.base import Architecture, Inputs, TaskIndex
-from polytask.problems.problem import AnySplit, Problem, SeparateSplit
+from polytask.problems.problem import Problem
+from polytask.problems.splits import AnySplit
 from polytask.tasks import Task, TaskTensors
 from polytask.training.prediction import predict_outputs, validation_losses
 from polytask.training.settings import TrainingSettings
@@ -47,7 +48,7 @@ class FineTuned:
             outputs = predict_outputs(self.models[joint[0]], split)
             found.update({name: outputs[name] for name in joint})
         for name in self.improved:
-            part = split.select([name]) if isinstance(split, SeparateSplit) else split
+            part = split.select([name]) if split.layout == "separate" else split
             found[name] = predict_outputs(_OneOf(self.models[name], name), part)[name]
         return {name: found[name] for name in self.models}
 
@@ -122,8 +123,8 @@ def fine_tune(
 
 def _rows_of(problem: Problem, name: str) -> Problem:
     """The problem of one task, in its layout, with its labelled rows only."""
-    own = problem.subset([name])
-    if isinstance(own.train, SeparateSplit):
+    own = problem.select_tasks([name])
+    if own.layout == "separate":
         return own
     return Problem(
         name=own.name,
@@ -142,7 +143,7 @@ class _OneOf(Architecture):
         task: Task = next(task for task in model.tasks if task.name == name)
         super().__init__((task,))
         self.model = model
-        self.packs_tables = model.packs_tables  # type: ignore[misc] # of this model, not of the class
+        self.takes_table_batches = model.takes_table_batches  # type: ignore[misc] # of this model, not of the class
         self._place = model.tasks.index(task)
 
     def forward(self, inputs: Inputs) -> TaskTensors:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from polytask.problems.problem import Batch
+from polytask.problems.batch import Batch
 from polytask.tasks import Task, TaskTensors
 
 __all__ = ["TaskLosses"]

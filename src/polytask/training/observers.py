@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask import gradients
-from polytask.problems.problem import Batch
+from polytask.problems.batch import Batch
 from polytask.training.reports import EpochReport, StepReport, TrainingResult
 
 if TYPE_CHECKING:

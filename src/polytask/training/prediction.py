@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from polytask.architectures.base import Architecture
-from polytask.problems.packed import PackedSplit
-from polytask.problems.problem import AnySplit, Batch, SeparateSplit
+from polytask.problems.batch import Batch
+from polytask.problems.splits import AnySplit, SeparateSplit
+from polytask.problems.table_stream import TableBatchSplit
 from polytask.tasks import TaskTensors
 from polytask.training.losses import TaskLosses
 
@@ -19,12 +20,18 @@ __all__ = ["predict_outputs", "rows_for", "validation_losses"]
 EVALUATION_ROWS = 1024
 
 
-def rows_for(architecture: Architecture, split: AnySplit | PackedSplit) -> AnySplit | PackedSplit:
+def rows_for(
+    architecture: Architecture, split: AnySplit | TableBatchSplit
+) -> AnySplit | TableBatchSplit:
     """The rows in the form that an architecture takes: tables packed where it asks for that and
     their targets allow it.
     """
-    if architecture.packs_tables and isinstance(split, SeparateSplit) and PackedSplit.takes(split):
-        return PackedSplit(split)
+    if (
+        architecture.takes_table_batches
+        and isinstance(split, SeparateSplit)
+        and TableBatchSplit.takes(split)
+    ):
+        return TableBatchSplit(split)
     return split
 
 
@@ -44,7 +51,7 @@ def predict_outputs(
 
 def validation_losses(
     architecture: Architecture,
-    split: AnySplit | PackedSplit,
+    split: AnySplit | TableBatchSplit,
     autocast: torch.dtype | None = None,
     *,
     batch_size: int = EVALUATION_ROWS,
@@ -70,7 +77,7 @@ def validation_losses(
 
 def _evaluate(
     architecture: Architecture,
-    split: AnySplit | PackedSplit,
+    split: AnySplit | TableBatchSplit,
     batch_size: int,
     autocast: torch.dtype | None,
 ) -> Iterator[tuple[Batch, TaskTensors]]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from polytask.problems.problem import Batch
+from polytask.problems.batch import Batch
 
 __all__ = ["EpochReport", "StepReport", "StopReason", "TrainingResult"]
 

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from polytask.architectures.base import Architecture
 from polytask.balancers.base import Balancer
-from polytask.problems.problem import Batch
+from polytask.problems.batch import Batch
 from polytask.tasks import TaskTensors
 from polytask.training.losses import TaskLosses
 from polytask.training.reports import StepReport

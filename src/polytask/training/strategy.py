@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from polytask.problems.problem import Batch, Problem
+from polytask.problems.batch import Batch
+from polytask.problems.problem import Problem
 
 __all__ = ["Strategy"]
 

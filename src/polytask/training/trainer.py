@@ -17,8 +17,9 @@ from torch.optim import AdamW, Optimizer
 from polytask.architectures.base import Architecture
 from polytask.balancers import Equal
 from polytask.balancers.base import Balancer
+from polytask.problems.batch import Batch
 from polytask.problems.loaders import BatchLoader
-from polytask.problems.problem import Batch, Problem
+from polytask.problems.problem import Problem
 from polytask.samplers import AllTasks, Sampler
 from polytask.training.checkpoint import Checkpoints, random_state, restore_random_state
 from polytask.training.observers import Observer, Probe

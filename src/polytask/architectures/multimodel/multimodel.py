@@ -24,10 +24,9 @@ from polytask.architectures.multimodel.modalities import (
     TextModality,
 )
 from polytask.architectures.perceiver.tokens import Tokens, join_tokens
-from polytask.describe import rebuildable_repr
+from polytask.config import rebuildable_repr
 from polytask.encoders.base import check_positive
-from polytask.tasks import Sequence as TokenSequence
-from polytask.tasks import Task, TaskTensors
+from polytask.tasks import Task, TaskTensors, TokenSequence
 
 __all__ = ["MultiModel"]
 
@@ -47,28 +46,29 @@ class MultiModel(Architecture):
     tasks of a step go through it in one pass.
 
     An answer is decoded one token after the other, so a step needs what is known of the answer: the
-    inputs of a ``Sequence`` task are its source followed by the first L - 1 tokens of its answer,
-    as one row of numbers (``polytask.problems.with_answers`` makes them). Known tokens are
+    inputs of a ``TokenSequence`` task are its source followed by the first L - 1 tokens of its
+    answer, as one row of numbers (``polytask.datasets.with_answers`` makes them). Known tokens are
     taken as they are (training on the whole answer is one pass), unknown ones, -1, are filled in
     greedily from left to right (validation and test rows have nothing else). So the same forward
     pass trains and predicts.
 
     Args:
-        tasks: With vector outputs or of kind ``Sequence``.
+        tasks: With vector outputs or of kind ``TokenSequence``.
         modalities: The modality nets by a name of theirs, all with the body's ``size``.
         reads: Task to the name of the modality of its inputs.
-        writes: ``Sequence`` task to the name of the ``TextModality`` of its answers.
-        lengths: ``Sequence`` task to L.
+        writes: ``TokenSequence`` task to the name of the ``TextModality`` of its answers.
+        lengths: ``TokenSequence`` task to L.
         body: Size and blocks of encoder, mixer and decoder.
 
     Shapes: inputs ``{task: [B_t, ...]}`` for any of the tasks, as their modality takes them;
-        ``Sequence`` tasks ``[B_t, S + L - 1]``. Outputs a block ``[B_t, 1, C]`` or ``[B_t, 1, L,
-        C]`` per task.
+        ``TokenSequence`` tasks ``[B_t, S + L - 1]``. Outputs a block ``[B_t, 1, C]`` or
+        ``[B_t, 1, L, C]`` per task.
 
     Raises:
         ValueError: a task with dense outputs, without modality or with one that does not exist; a
-            modality that no task uses or of another size; a ``Sequence`` without length or whose
-            vocabulary is not that of the modality it writes; inputs that do not fit their modality.
+            modality that no task uses or of another size; a ``TokenSequence`` without length or
+            whose vocabulary is not that of the modality it writes; inputs that do not fit their
+            modality.
 
     Differences: default sizes are far below the paper's (see ``MultiModelBody``); attention has
     normalisations around it and a timing signal on the source too; class outputs are one linear
@@ -80,8 +80,8 @@ class MultiModel(Architecture):
     Example:
         >>> import torch
         >>> from polytask.architectures.multimodel import AudioModality, TextModality
-        >>> from polytask.tasks import Multiclass, Sequence, Task
-        >>> tasks = (Task("tone", Multiclass(3)), Task("reverse", Sequence(vocabulary=9)))
+        >>> from polytask.tasks import Multiclass, TokenSequence, Task
+        >>> tasks = (Task("tone", Multiclass(3)), Task("reverse", TokenSequence(vocabulary=9)))
         >>> model = MultiModel(
         ...     tasks=tasks,
         ...     modalities={
@@ -136,7 +136,7 @@ class MultiModel(Architecture):
         self.mixer = Mixer(self.body)
         self.decoder = Decoder(self.body)
         self.answer_norm = nn.LayerNorm(size)
-        # A Sequence task is read out by its text modality.
+        # A TokenSequence task is read out by its text modality.
         self.outputs = nn.ModuleList(
             nn.Identity() if task.name in self.writes else nn.Linear(size, task.kind.output_size)
             for task in self.tasks
@@ -180,14 +180,14 @@ class MultiModel(Architecture):
 
     @torch.no_grad()
     def generate(self, inputs: Tensor, task: str) -> Tensor:
-        """Answers ``[B, L]`` of a ``Sequence`` task to its source alone, in evaluation mode.
+        """Answers ``[B, L]`` of a ``TokenSequence`` task to its source alone, in evaluation mode.
 
         Args:
             inputs: ``[B, ...]`` as the modality that the task reads takes them.
             task: Its name.
 
         Raises:
-            ValueError: the task is no ``Sequence``.
+            ValueError: the task is no ``TokenSequence``.
         """
         if task not in self.lengths:
             raise ValueError(
@@ -385,7 +385,7 @@ def _check_names(
     writes: Mapping[str, str],
     lengths: Mapping[str, int],
 ) -> None:
-    """Every task reads, and every Sequence task writes an answer of a length."""
+    """Every task reads, and every TokenSequence task writes an answer of a length."""
     names = [task.name for task in tasks]
     sequences = [task.name for task in tasks if isinstance(task.kind, TokenSequence)]
     for argument, given, needed in (
@@ -395,7 +395,7 @@ def _check_names(
     ):
         if set(given) != set(needed):
             odd = sorted(set(given) ^ set(needed))
-            kind = "task" if argument == "reads" else "Sequence task"
+            kind = "task" if argument == "reads" else "TokenSequence task"
             raise ValueError(
                 f"`{argument}` needs exactly one entry per {kind}; found no pair for {odd}."
             )

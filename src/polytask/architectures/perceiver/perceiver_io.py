@@ -26,7 +26,7 @@ from polytask.architectures.perceiver.tokens import (
     fourier_size,
     join_tokens,
 )
-from polytask.describe import rebuildable_repr
+from polytask.config import rebuildable_repr
 from polytask.encoders.base import check_positive
 from polytask.tasks import Task, TaskTensors, group_into_blocks
 
@@ -58,7 +58,7 @@ class PerceiverIO(Architecture):
         tasks: The tasks, of any kind.
         adapter: From inputs to tokens: one for all tasks, or one per task where the tasks have
             inputs of their own format; all with the same ``output_size``.
-        output_shapes: Per task with dense outputs (H, W), per ``Sequence`` task (length,).
+        output_shapes: Per task with dense outputs (H, W), per ``TokenSequence`` task (length,).
         num_latents: N.
         size: D, and the size of a task's embedding.
         depth: L, self-attention layers of the latents.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polytask.describe import rebuildable_repr
+from polytask.config import rebuildable_repr
 from polytask.encoders.base import check_positive
 
 __all__ = [

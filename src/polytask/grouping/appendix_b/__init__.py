@@ -8,7 +8,7 @@ memberships are ``polytask.grouping``'s. New code should use those; names that d
 here                        in the rest of the package
 =========================== =========================================================
 ``BaseDataModule``          ``polytask.problems.Problem``
-``BaseModel``               ``polytask.architectures.Architecture`` (any module: ``Wrapped``)
+``BaseModel``               ``polytask.architectures.Architecture`` (or ``CustomArchitecture``)
 ``Trainer(..., args)``      ``polytask.training.Trainer(..., settings)``
 ``Trainer.task_weights``    ``polytask.balancers.FixedWeights``
 ``DataMapRecorder``         ``polytask.grouping.DataMapRecorder``, an observer of training

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from polytask.problems.problem import SPLIT_NAMES
+from polytask.problems.splits import SPLIT_NAMES
 from polytask.problems.splitting import stratified_split
 
 __all__ = ["ArrayDataset", "BaseDataModule", "BaseDataset"]

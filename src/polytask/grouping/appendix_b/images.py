@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from polytask.grouping.appendix_b.data import BaseDataModule
-from polytask.problems.problem import SPLIT_NAMES
+from polytask.problems.splits import SPLIT_NAMES
 from polytask.problems.splitting import stratified_split
 
 __all__ = ["C10DataModule", "C100DataModule", "CelebADataModule"]

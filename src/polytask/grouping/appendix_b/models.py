@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from polytask import metrics
 from polytask.encoders import ResNet18, SmallCNN
-from polytask.problems.problem import SPLIT_NAMES
+from polytask.problems.splits import SPLIT_NAMES
+from polytask.tasks import metrics
 
 __all__ = [
     "BaseMetrics",

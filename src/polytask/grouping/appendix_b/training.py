@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from polytask.architectures.wrapped import Wrapped
+from polytask.architectures.custom import CustomArchitecture
 from polytask.balancers import FixedWeights
 from polytask.encoders.base import check_positive
 from polytask.grouping.appendix_b.data import BaseDataModule
 from polytask.grouping.appendix_b.models import BaseMetrics, BaseModel, LossFunction
 from polytask.grouping.grouping import Grouping
 from polytask.grouping.moments import Deviation, RunningMoments
-from polytask.problems.problem import SPLIT_NAMES, Batch, Problem, Split
+from polytask.problems.batch import Batch
+from polytask.problems.problem import Problem
+from polytask.problems.splits import SPLIT_NAMES, Split
 from polytask.tasks import Binary, Kind, Multiclass, Task
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.observers import Observer
@@ -158,7 +160,7 @@ class Trainer:
         folder = Path(args["base_dir"] or ".") / "checkpoints"
         self._trainer = PolytaskTrainer(
             problem,
-            Wrapped(module=columns, tasks=problem.tasks),
+            CustomArchitecture(module=columns, tasks=problem.tasks),
             balancer=FixedWeights(values=weights.flatten().tolist()),
             settings=settings,
             optimizer=Adam,
@@ -252,7 +254,7 @@ class Trainer:
 
 
 class _Columns(nn.Module):
-    """A ``BaseModel`` as ``Wrapped`` wants it: outputs by task.
+    """A ``BaseModel`` as ``CustomArchitecture`` wants it: outputs by task.
 
     ``latest`` is what ``forward`` returned: a step's report has the tasks' outputs one by one, but
     ``get_probabilities_true_target`` and the metrics want them as the model gave them.

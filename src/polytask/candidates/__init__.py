@@ -1,0 +1,30 @@
+"""What can be compared: networks, boosting, groups of tasks, searched weights."""
+
+from polytask.candidates.boosting import BoostingMethod
+from polytask.candidates.candidate import (
+    Candidate,
+    architecture_by_name,
+    candidate_by_name,
+    default_candidates,
+)
+from polytask.candidates.grouped import GroupedNetworks
+from polytask.candidates.method import Budget, Fitted, Method, load_fitted
+from polytask.candidates.network import NetworkMethod
+from polytask.candidates.weight_proposals import simplex_grid
+from polytask.candidates.weight_search import WeightSearch
+
+__all__ = [
+    "BoostingMethod",
+    "Budget",
+    "Candidate",
+    "Fitted",
+    "GroupedNetworks",
+    "Method",
+    "NetworkMethod",
+    "WeightSearch",
+    "architecture_by_name",
+    "candidate_by_name",
+    "default_candidates",
+    "load_fitted",
+    "simplex_grid",
+]

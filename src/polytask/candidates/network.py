@@ -1,0 +1,249 @@
+"""Neural networks as a method: an architecture, a balancer and training settings."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from polytask.architectures import Architecture
+from polytask.balancers import Balancer, Equal
+from polytask.candidates.method import METHOD_FILE, Budget, FitRecord, fit_record_from
+from polytask.candidates.records import describe_callable, from_record, to_record
+from polytask.config import config, rebuildable_repr
+from polytask.files import write_atomically
+from polytask.problems.problem import Problem
+from polytask.problems.splits import AnySplit
+from polytask.training import (
+    GradientCosines,
+    Trainer,
+    TrainingResult,
+    TrainingSettings,
+    predict_outputs,
+)
+
+__all__ = ["FittedNetwork", "NetworkMethod", "fit_record", "within_budget"]
+
+ArchitectureFactory = Callable[[Problem], Architecture]
+WEIGHTS_FILE = "model.safetensors"
+#: Looks at the gradients per training: enough for a mean, cheap beside the training itself.
+COSINE_LOOKS = 20
+
+
+class NetworkMethod:
+    """Trains one network on all tasks of a group.
+
+    With a single task there is nothing to balance: the balancer is left out, so that the
+    single-task network is the same run whatever it is compared with.
+
+    Args:
+        balancer: How to weigh the tasks; None means equal weights.
+        architecture: From a problem to a fresh model; None means ``default_architecture``.
+        settings: Training settings; None means those of ``TrainingSettings.for_problem``; epochs,
+            patience, time limit and seed come from the budget and the run.
+        cosines: Whether to record the cosines between the tasks' gradients of joint networks.
+    """
+
+    def __init__(
+        self,
+        *,
+        balancer: Balancer | None = None,
+        architecture: ArchitectureFactory | None = None,
+        settings: TrainingSettings | None = None,
+        cosines: bool = True,
+    ) -> None:
+        self.balancer = balancer
+        self.architecture = architecture
+        self.settings = settings
+        self.cosines = cosines
+
+    def __repr__(self) -> str:
+        return rebuildable_repr(self)
+
+    def config(self, num_tasks: int) -> dict[str, Any]:
+        """Plain values that fix the method's results on ``num_tasks`` tasks."""
+        balancer = self.balancer if self.balancer is not None else Equal()
+        return {
+            "method": "network",
+            "balancer": config(balancer) if num_tasks > 1 else None,
+            "architecture": describe_callable(self.architecture),
+            "settings": config(self.settings),
+        }
+
+    def why_not(self, problem: Problem) -> str | None:
+        """None: networks take every problem; an architecture that does not fit says so itself."""
+        del problem
+        return None
+
+    def fit(
+        self, problem: Problem, *, seed: int, budget: Budget, rate: float = 1.0
+    ) -> FittedNetwork:
+        """Train a fresh network; see ``Method.fit``."""
+        base = self.settings or TrainingSettings.for_problem(problem)
+        settings = within_budget(base, seed, budget, rate)
+        device = settings.resolved_device()
+        observers = []
+        if self.cosines and len(problem.tasks) > 1:
+            observers.append(_SpreadCosines(settings.epochs))
+        # Outside the run's own process (a notebook) the user's random state stays as it was.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            model = self.build(problem)
+            balancer = (
+                copy.deepcopy(self.balancer)
+                if self.balancer is not None and len(problem.tasks) > 1
+                else Equal()
+            )
+            trainer = Trainer(
+                problem, model, balancer=balancer, settings=settings, observers=observers
+            )
+            result = trainer.fit()
+        if result.stopped_by == "interrupt":
+            # The trainer keeps the best model for whoever called it; here the whole sweep is to
+            # stop.
+            raise KeyboardInterrupt
+        cosines = _matrix(observers[0].mean) if observers else None
+        return FittedNetwork(model.cpu(), fit_record(result, settings, str(device), cosines))
+
+    def build(self, problem: Problem) -> Architecture:
+        """A fresh model for the tasks of a problem."""
+        if self.architecture is not None:
+            return self.architecture(problem)
+        from polytask.architectures import default_architecture
+
+        return default_architecture(problem)
+
+
+class _SpreadCosines(GradientCosines):
+    """Looks at about ``COSINE_LOOKS`` steps spread evenly over the longest possible training."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._epochs = epochs
+
+    def on_start(self, trainer: Trainer) -> None:
+        super().on_start(trainer)
+        self.every = max(1, trainer.steps_per_epoch * self._epochs // COSINE_LOOKS)
+
+
+class FittedNetwork:
+    """A trained network.
+
+    Args:
+        architecture: With the best epoch's parameters, on the CPU.
+        record: How the training went.
+    """
+
+    def __init__(self, architecture: Architecture, record: FitRecord) -> None:
+        self.architecture = architecture
+        self._record = record
+
+    @property
+    def record(self) -> FitRecord:
+        """How the training went."""
+        return self._record
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(p.numel() for p in self.architecture.parameters() if p.requires_grad)
+
+    def outputs(self, split: AnySplit) -> Mapping[str, Tensor]:
+        """Outputs ``[N, C]`` per task."""
+        return predict_outputs(self.architecture, split)
+
+    def save(self, folder: Path) -> None:
+        """Write the architecture's description and its parameters.
+
+        Raises:
+            ValueError: The architecture is not made of Polytask's public classes.
+        """
+        record = {
+            "method": "network",
+            "architecture": to_record(self.architecture),
+            "fit": dataclasses.asdict(self._record),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            name: tensor.contiguous() for name, tensor in self.architecture.state_dict().items()
+        }
+        write_atomically(folder / WEIGHTS_FILE, lambda path: save_file(state, path))
+        write_atomically(folder / METHOD_FILE, json.dumps(record, ensure_ascii=False))
+
+    @staticmethod
+    def load(folder: Path, record: Mapping[str, Any]) -> FittedNetwork:
+        """Read what ``save`` wrote."""
+        architecture = from_record(record["architecture"])
+        if not isinstance(architecture, Architecture):
+            raise ValueError(f"{folder} describes no architecture; the file is damaged.")
+        architecture.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        return FittedNetwork(architecture.eval(), fit_record_from(record["fit"]))
+
+
+def within_budget(
+    base: TrainingSettings, seed: int, budget: Budget, rate: float
+) -> TrainingSettings:
+    """Training settings with what the budget and the run decide."""
+    return dataclasses.replace(
+        base,
+        epochs=budget.epochs,
+        patience=budget.patience,
+        time_limit=budget.trial_seconds,
+        learning_rate=base.learning_rate * rate,
+        seed=seed,
+    )
+
+
+def fit_record(
+    result: TrainingResult,
+    settings: TrainingSettings,
+    device: str,
+    cosines: list[list[float | None]] | None,
+) -> FitRecord:
+    """What a training says, as a ``FitRecord``."""
+    history = result.history
+    tasks = list(history[0].train_losses) if history else []
+    validated = [report for report in history if report.validation_losses]
+    curves = {
+        "epoch": [report.epoch for report in history],
+        "train_loss": {t: [_plain(r.train_losses.get(t)) for r in history] for t in tasks},
+        "weight": {t: [_plain(r.weights.get(t)) for r in history] for t in tasks},
+        "validation_epoch": [report.epoch for report in validated],
+        "validation_loss": {
+            t: [_plain(r.validation_losses.get(t)) for r in validated] for t in tasks
+        },
+        "best_epoch": result.best_epoch,
+    }
+    notes = (
+        ()
+        if result.reproducible
+        else (f"training was ended by the {result.stopped_by}: not repeatable to the bit",)
+    )
+    return FitRecord(
+        seconds=result.seconds,
+        steps=result.steps,
+        epochs=len(history),
+        learning_rate=settings.learning_rate,
+        stopped_by=result.stopped_by,
+        device=device,
+        curves=curves,
+        cosines=cosines,
+        notes=notes,
+    )
+
+
+def _plain(value: float | None) -> float | None:
+    """Five significant digits for a curve; None for what JSON cannot hold."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
+
+
+def _matrix(mean: Tensor | None) -> list[list[float | None]] | None:
+    return None if mean is None else [[_plain(value) for value in row] for row in mean.tolist()]
