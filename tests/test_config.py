@@ -17,14 +17,14 @@ def test_repr_names_what_differs_from_the_defaults_and_evaluates_back():
     assert repr(ProportionalSampler()) == "ProportionalSampler()"
 
 
-def test_describe_gives_plain_values():
+def test_config_gives_plain_values():
     record = config({"a": (1, 2.5), "b": {3, 1}, "c": np.arange(2), "d": None, 4: config})
     assert record == {
         "a": [1, 2.5],
         "b": [1, 3],
         "c": [0, 1],
         "d": None,
-        "4": "polytask.config.describe",
+        "4": "polytask.config.config",
     }
 
 

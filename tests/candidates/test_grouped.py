@@ -18,7 +18,7 @@ from polytask.candidates import Candidate, candidate_by_name
 from polytask.candidates.grouped import FittedGroups, GroupedNetworks
 from polytask.candidates.method import Budget, Method, Resumable, load_fitted
 from polytask.candidates.network import FittedNetwork, NetworkMethod
-from polytask.candidates.run import RunSpec, code_version
+from polytask.candidates.run import RunSpec
 from polytask.datasets.synthetic import separate_shapes
 from polytask.encoders import MLP
 from polytask.evaluation import compare
@@ -372,14 +372,6 @@ def test_what_fixes_the_results_is_in_the_description():
 def test_it_can_travel_to_another_process():
     method = pickle.loads(pickle.dumps(GroupedNetworks(grouping=SOFT, network=NETWORK)))
     assert method.config(3) == GroupedNetworks(grouping=SOFT, network=NETWORK).config(3)
-
-
-def test_the_code_version_covers_grouping():
-    from polytask.evaluation import run
-
-    assert "grouping" in run.RUN_PACKAGES
-    assert "evaluation/grouped.py" in run.RUN_MODULES
-    assert code_version()
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,7 @@ class Once:
 def test_the_test_rows_are_scored_once_whatever_the_trials(monkeypatch):
     problem = tiny_problem()
     read = []
-    from polytask.evaluation import run as module
+    from polytask.candidates import run as module
 
     plain = module.score
 

@@ -9,8 +9,8 @@ from html import escape
 import pytest
 from tests.report.examples import HOSTILE_NAMES, example, with_failures
 
-from polytask.evaluation import write_report
-from polytask.evaluation.report_data import report_data
+from polytask.evaluation.reporting import report_data
+from polytask.report import write_report
 from polytask.report.figures import moving_weights
 
 pytestmark = pytest.mark.browser

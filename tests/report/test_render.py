@@ -11,8 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from tests.report.examples import HOSTILE_NAMES, example, with_failures
 
-from polytask.evaluation import write_report
-from polytask.report import ReportData, leaderboard_html, report_html
+from polytask.report import ReportData, leaderboard_html, report_html, write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from tests.evaluation import calls
+from tests.runs import calls
 
 from polytask.runs.executor import (
     Failure,
@@ -115,7 +115,7 @@ def test_workers_end_when_the_driver_is_killed():
     program = """
 import sys, time
 from polytask.runs.executor import LocalExecutor
-from tests.evaluation import calls
+from tests.runs import calls
 local = LocalExecutor(workers=1)
 print(local.submit(calls.process_number, None).result(), flush=True)
 local.submit(calls.sleep_for, 600.0)

@@ -344,7 +344,7 @@ def test_folders_without_a_source(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"source\.json is missing"):
         load_source(tmp_path)
     (tmp_path / "source.json").write_text('{"type": "os.system"}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"names no kind of source, found 'os.system'"):
+    with pytest.raises(ValueError, match=r"is of no known kind, found 'os.system'"):
         load_source(tmp_path)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import math
 import time
 from collections.abc import Mapping
@@ -15,40 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-import polytask
-from polytask._version import __version__
 from polytask.candidates.method import RATE_GRID, Budget, Fitted, Method, Resumable
+from polytask.code import code_version
 from polytask.problems.problem import Problem
 from polytask.problems.splits import SPLIT_NAMES, AnySplit
 from polytask.runs.measure import PeakMemory
 from polytask.runs.store import run_key
 
-__all__ = ["DataSource", "RunSpec", "code_version", "execute_run", "spec_key", "spec_record"]
+__all__ = ["DataSource", "RunSpec", "execute_run", "spec_key", "spec_record"]
 
-#: Packages whose code can change what a run finds; an edit elsewhere leaves finished runs valid.
-RUN_PACKAGES = (
-    "architectures",
-    "balancers",
-    "encoders",
-    "gradients",
-    "grouping",
-    "problems",
-    "samplers",
-    "solvers",
-    "training",
-)
-RUN_MODULES = (
-    "tasks.py",
-    "metrics.py",
-    "evaluation/run.py",
-    "evaluation/network.py",
-    "evaluation/boosting.py",
-    "evaluation/trees.py",
-    "evaluation/grouped.py",
-    "evaluation/method.py",
-    "evaluation/weight_proposals.py",
-    "evaluation/weight_search.py",
-)
 #: A prediction that takes less is timed again and the fastest kept.
 SHORTEST_TIMING = 0.1
 
@@ -103,20 +77,6 @@ class RunSpec:
         if limit is None or not isinstance(self.method, Resumable):
             return limit
         return limit * self.method.trainings(len(self.tasks))
-
-
-@functools.cache
-def code_version() -> str:
-    """Version of Polytask and a hash of the code that runs depend on."""
-    root = Path(polytask.__file__).parent
-    files = [root / name for name in RUN_MODULES]
-    for package in RUN_PACKAGES:
-        files.extend(sorted((root / package).rglob("*.py")))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(root).as_posix().encode())
-        digest.update(file.read_bytes())
-    return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
 def spec_record(

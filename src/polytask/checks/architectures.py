@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from polytask import architectures, encoders, packed, tasks
+from polytask import architectures, encoders, tasks
 from polytask.architectures import Architecture
 from polytask.architectures.base import Inputs
+from polytask.problems import table_batch
 from polytask.tasks import Binary, Multiclass, Regression, Task, TaskTensors
 
 __all__ = ["CHECKS", "Example", "example_tasks", "public_architectures"]
@@ -206,7 +207,7 @@ def check_repr_constructs(example: Example) -> None:
     model, _ = example(example_tasks())
     names = {
         name: getattr(module, name)
-        for module in (architectures, encoders, packed, tasks)
+        for module in (architectures, encoders, table_batch, tasks)
         for name in module.__all__
     }
     names[type(model).__name__] = type(model)

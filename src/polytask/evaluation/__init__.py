@@ -3,7 +3,7 @@
 from polytask.evaluation.benchmark_scores import BenchmarkScore, score_benchmark
 from polytask.evaluation.comparing import compare
 from polytask.evaluation.comparison import Comparison
-from polytask.evaluation.report_data import report_data
+from polytask.evaluation.reporting import report_data
 
 __all__ = [
     "BenchmarkScore",

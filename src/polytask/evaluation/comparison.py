@@ -503,7 +503,7 @@ class Comparison:
 
     def report(self, path: Path | str | None = None) -> Path:
         """Write the HTML report (by default ``report.html`` in the folder); returns its path."""
-        from polytask.evaluation.report_data import report_data
+        from polytask.evaluation.reporting import report_data
 
         target = self.folder / "report.html" if path is None else Path(path)
         write_report(report_data(self), target)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from polytask.candidates.run import code_version
+from polytask.code import code_version
 from polytask.runs.executor import cpu_count
 
 __all__ = ["machine", "make_provenance", "versions"]

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from polytask import packed
 from polytask.architectures import soft_layer_ordering, variable_embeddings
 from polytask.architectures.variables.soft_layer_ordering import (
     SoftLayerOrdering,
@@ -379,7 +378,7 @@ def test_repr_rebuilds_a_model_with_a_given_table():
     model = model_of(embeddings=VariableEmbeddings.random(count, 6), dropout=0.1)
     names = {
         name: getattr(module, name)
-        for module in (soft_layer_ordering, variable_embeddings, packed)
+        for module in (soft_layer_ordering, variable_embeddings, table_batch)
         for name in module.__all__
     } | {kind.__name__: kind for kind in (Binary, Multiclass, Regression, Task)}
     rebuilt = eval(repr(model), names)

@@ -8,9 +8,9 @@ import math
 import pytest
 
 from polytask.cli.main import OK, run
-from polytask.evaluation import Comparison, write_report
-from polytask.evaluation.report_data import report_data
-from polytask.report import report_html
+from polytask.evaluation import Comparison
+from polytask.evaluation.reporting import report_data
+from polytask.report import report_html, write_report
 
 TASKS = ("price & co", "<script>alert(1)</script>")
 
@@ -131,7 +131,7 @@ def test_a_failed_run_is_reported(trained, tmp_path):
     )
     (failure,) = report_data(broken).failures
     assert (failure.attempts, failure.seed, failure.candidate) == (2, 0, "single-task")
-    text = write_report(broken, tmp_path / "r.html").read_text(encoding="utf-8")
+    text = write_report(report_data(broken), tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Loss &#39;price &amp; co&#39; is not finite." in text
 
 
