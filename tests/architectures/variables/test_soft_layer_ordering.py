@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from polytask.architectures import soft_layer_ordering, variable_embeddings
+from polytask.architectures.variables import soft_layer_ordering, variable_embeddings
 from polytask.architectures.variables.soft_layer_ordering import (
     SoftLayerOrdering,
     SoftLayers,
@@ -18,7 +18,7 @@ from polytask.architectures.variables.soft_layer_ordering import (
 )
 from polytask.architectures.variables.variable_embeddings import VariableEmbeddings
 from polytask.checks import architectures as checks
-from polytask.problems import Problem
+from polytask.problems import Problem, table_batch
 from polytask.problems.table_batch import TableBatch, TableShape
 from polytask.tasks import Binary, Multiclass, Regression, Task
 from polytask.training import Trainer, TrainingSettings
