@@ -75,5 +75,5 @@ def test_runs_do_not_reach_what_only_reads_them(name):
 
 
 def test_a_module_on_the_way_brings_its_packages():
-    graph = {"p": set(), "p.a": set(), "p.a.b": {"p.c"}, "p.c": set(), "p.d": set()}
+    graph = {"p": {"p.d"}, "p.a": set(), "p.a.b": {"p.c"}, "p.c": set(), "p.d": set()}
     assert reachable(graph, ["p.a.b"]) == {"p", "p.a", "p.a.b", "p.c"}

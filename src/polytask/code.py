@@ -17,8 +17,9 @@ from polytask._version import __version__
 __all__ = ["code_version", "import_graph", "reachable"]
 
 ROOT = Path(__file__).parent
-#: Where runs start; what these modules cannot reach cannot change what a run finds.
-RUN_STARTS = ("polytask.candidates", "polytask.datasets.catalogue")
+#: Where runs start, and what users hand to them by name; what these modules cannot reach cannot
+#: change what a run finds.
+RUN_STARTS = ("polytask.candidates", "polytask.datasets.catalogue", "polytask.tasks.losses")
 
 
 def import_graph(root: Path = ROOT) -> dict[str, set[str]]:
@@ -36,15 +37,18 @@ def import_graph(root: Path = ROOT) -> dict[str, set[str]]:
 
 
 def reachable(graph: Mapping[str, Iterable[str]], starts: Iterable[str]) -> set[str]:
-    """All modules that the first ones lead to, with the packages that are imported on the way."""
+    """All modules that the first ones lead to, with the packages that are imported on the way.
+
+    The outermost package is among them, but not what it offers: it imports that at first use only.
+    """
     waiting, seen = list(starts), set[str]()
     while waiting:
         name = waiting.pop()
         if name in seen or name not in graph:
             continue
         seen.add(name)
-        waiting += graph[name]
-        waiting += [name.rpartition(".")[0]]
+        if "." in name:
+            waiting += [*graph[name], name.rpartition(".")[0]]
     return seen
 
 

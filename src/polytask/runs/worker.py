@@ -111,6 +111,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from polytask.evaluation import worker
+    from polytask.runs import worker
 
     worker.main()
