@@ -80,12 +80,11 @@ def test_checks_find_a_false_declaration(check):
 class Forgetful(Balancer):
     """Overwrites gradients."""
 
-    def backward(self, losses, *, shared=None, features=None, tasks=None, scale=1.0, subset=None):
-        self._begin(losses, tasks)
-        for parameter in shared:
+    def fill_gradients(self, step):
+        for parameter in step.shared:
             parameter.grad = None
-        losses.mean().backward()
-        return losses.detach() * 0 + 1 / len(losses)
+        step.losses.mean().backward()
+        return step.losses.detach() * 0 + 1 / len(step.losses)
 
 
 def test_checks_find_overwritten_gradients():

@@ -43,46 +43,6 @@ class DynamicTaskPrioritization(LossBalancer):
     References:
         M. Guo, A. Haque, D.-A. Huang, S. Yeung, L. Fei-Fei, Dynamic Task Prioritization for
         Multitask Learning, ECCV 2018,
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
         https://doi.org/10.1007/978-3-030-01270-0_17, eq. (1)-(5).
     """
 

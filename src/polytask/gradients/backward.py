@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 #: Whether task-specific parameters receive the weighted gradient or the gradient of the mean loss.
-HeadRule = Literal["weighted", "plain"]
+HeadRule = Literal["weighted", "mean"]
 
 
 def weighted_backward(
@@ -38,7 +38,7 @@ def weighted_backward(
     heads: HeadRule,
     scale: float | Tensor = 1.0,
 ) -> None:
-    """One ordinary backward pass of ``total``; with ``heads="plain"`` a second one of the mean loss
+    """One ordinary backward pass of ``total``; with ``heads="mean"`` a second one of the mean loss
     for the heads.
 
     Adds to ``.grad`` as autograd does.
@@ -46,7 +46,7 @@ def weighted_backward(
     Args:
         total: The weighted sum of the losses, and whatever else the balancer adds.
         losses: ``[T]``.
-        shared: Shared parameters; needed to tell heads apart with ``heads="plain"``.
+        shared: Shared parameters; needed to tell heads apart with ``heads="mean"``.
         heads: Rule for the parameters that only the losses (not the balancer) know and that are not
             shared.
         scale: Factor on every gradient (a gradient scaler's).
@@ -57,7 +57,7 @@ def weighted_backward(
         return
     if shared is None:
         raise ValueError(
-            "heads='plain' needs `shared`, the parameters that several tasks use, found None."
+            "heads='mean' needs `shared`, the parameters that several tasks use, found None."
         )
     own = head_parameters(losses, shared)
     excluded = {id(parameter) for parameter in own}
@@ -98,7 +98,7 @@ def backward_heads(
 
 
 def seeded_backward(
-    seeds: Sequence[Seed], weights: Tensor, plain: Tensor, *, trunk: Iterable[Tensor] | None
+    seeds: Sequence[Seed], weights: Tensor, outside: Tensor, *, trunk: Iterable[Tensor] | None
 ) -> None:
     """Weighted backward pass from where the tasks start, when their losses are part of a larger
     stack.
@@ -106,12 +106,12 @@ def seeded_backward(
     Args:
         seeds: T starts, see ``task_roots``.
         weights: ``[T]``, for the trunk.
-        plain: ``[T]``, for the parameters outside the trunk.
+        outside: ``[T]``, for the parameters outside the trunk.
         trunk: Parameters of the trunk; None means all parameters.
     """
     present = [
         (seed, weight, other)
-        for seed, weight, other in zip(seeds, weights, plain, strict=True)
+        for seed, weight, other in zip(seeds, weights, outside, strict=True)
         if seed is not None
     ]
     edges = [seed[0] for seed, _, _ in present]
