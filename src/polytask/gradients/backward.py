@@ -10,10 +10,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from polytask.gradients.engine import Seed
-from polytask.gradients.graph import edge_of, find_uses, leaves
+from polytask.gradients.graph import find_uses, leaves
 
 __all__ = [
     "HeadRule",
@@ -62,7 +62,7 @@ def weighted_backward(
     own = head_parameters(losses, shared)
     excluded = {id(parameter) for parameter in own}
     others = (
-        [leaf for leaf in leaves([edge_of(total)]) if id(leaf) not in excluded]
+        [leaf for leaf in leaves([get_gradient_edge(total)]) if id(leaf) not in excluded]
         if total.requires_grad
         else []
     )
@@ -133,9 +133,9 @@ def head_parameters(losses: Tensor, shared: Iterable[Tensor]) -> list[Tensor]:
     if not losses.requires_grad:
         return []
     variables = [variable for variable in shared if variable.requires_grad]
-    stop = {edge_of(variable).node for variable in variables if not variable.is_leaf}
+    stop = {get_gradient_edge(variable).node for variable in variables if not variable.is_leaf}
     excluded = {id(variable) for variable in variables}
-    return [leaf for leaf in leaves([edge_of(losses)], stop) if id(leaf) not in excluded]
+    return [leaf for leaf in leaves([get_gradient_edge(losses)], stop) if id(leaf) not in excluded]
 
 
 def upstream_parameters(
@@ -144,8 +144,7 @@ def upstream_parameters(
     """The parameters of the trunk, where ``shared`` is only its last layer or the features.
 
     Without features they are what feeds the nodes that use the last layer's parameters; a path
-    around that layer (a skip
-    connection) is then not seen.
+    around that layer (a skip connection) is then not seen.
 
     Args:
         losses: ``[T]``.
@@ -154,11 +153,10 @@ def upstream_parameters(
     """
     variables = list(shared)
     if features is not None:
-        return [*variables, *leaves([edge_of(features)])]
-    uses = find_uses([edge_of(losses)])
-    users = [
-        user for variable in variables for user in uses.consumers.get(edge_of(variable).node, ())
-    ]
+        return [*variables, *leaves([get_gradient_edge(features)])]
+    uses = find_uses([get_gradient_edge(losses)])
+    nodes = [get_gradient_edge(variable).node for variable in variables]
+    users = [user for node in nodes for user in uses.consumers.get(node, ())]
     return [*variables, *leaves([GradientEdge(user, 0) for user in users])]
 
 
@@ -166,8 +164,8 @@ def used_variables(losses: Tensor, variables: Sequence[Tensor]) -> list[bool]:
     """Which variables the losses depend on; the others keep ``.grad = None``, as in autograd."""
     if not losses.requires_grad:
         return [False] * len(variables)
-    nodes = find_uses([edge_of(losses)]).order
-    return [edge_of(variable).node in nodes for variable in variables]
+    nodes = find_uses([get_gradient_edge(losses)]).order
+    return [get_gradient_edge(variable).node in nodes for variable in variables]
 
 
 def accumulate(variables: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
