@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from polytask.balancers import Balancer, GramBalancer, JacobianBalancer, LossBalancer
@@ -75,6 +77,50 @@ class AlwaysMean(GramBalancer):
 def test_checks_find_a_false_declaration(check):
     with pytest.raises(AssertionError):
         check(AlwaysMean)
+
+
+def test_check_balancer_names_the_balancer_and_the_check():
+    with pytest.raises(AssertionError, match=r"^Careless fails `check_"):
+        checks.check_balancer(Careless())
+    with pytest.raises(AssertionError, match="AlwaysMean fails `check_non_conflicting`: cos"):
+        checks.check_balancer(AlwaysMean())
+
+
+class Excused(AlwaysMean):
+    """Keeps its word but for what it is excused from."""
+
+    non_conflicting = False
+    cost = "T + 1"
+    exceptions: ClassVar = {"check_stationary_fixed_point": "the mean does not vanish there"}
+
+
+def test_check_balancer_leaves_out_what_the_class_is_excused_from():
+    checks.check_balancer(Excused())
+
+
+class Broken(LossBalancer):
+    """Fails with an error of its own."""
+
+    def weights(self, losses, tasks=None):
+        raise KeyError("nothing")
+
+
+class Secretive(LossBalancer):
+    """Keeps its argument under another name."""
+
+    def __init__(self, *, power=1.0):
+        super().__init__()
+        self.exponent = power
+
+    def weights(self, losses, tasks=None):
+        return losses**self.exponent
+
+
+def test_check_balancer_explains_balancers_that_cannot_be_run():
+    with pytest.raises(AssertionError, match="Broken fails `check_finite_on_zoo` with KeyError"):
+        checks.check_balancer(Broken())
+    with pytest.raises(AssertionError, match=r"Secretive does not keep every .* argument"):
+        checks.check_balancer(Secretive())
 
 
 class Forgetful(Balancer):

@@ -37,7 +37,7 @@ def check_non_conflicting(example: Example) -> None:
                 lengths = rows.norm(dim=1) * direction.norm()
                 cosines = (rows @ direction) / lengths.clamp_min(1e-300)
                 worst = float(cosines.min())
-                assert worst > -1e-6, f"cosine {worst} to a task {ratio} times shorter"
+                assert worst > -1e-6, f"cosine {worst:.2f} to a task {1 / ratio:g} times shorter"
 
 
 def check_stationary_fixed_point(example: Example) -> None:
