@@ -128,7 +128,6 @@ class FocalLoss:
     gamma: float = 2.0
 
     def __post_init__(self) -> None:
-        """Check the argument."""
         if not self.gamma >= 0:
             raise ValueError(f"`gamma` must be >= 0, found {self.gamma}.")
 

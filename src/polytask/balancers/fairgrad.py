@@ -71,7 +71,6 @@ class FairGrad(GramBalancer):
         self.alpha = alpha
 
     def weights(self, gram: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights ``[..., T]``."""
         del losses
         weights, report = bargain(gram, power=1 / self.alpha)
         self.notes = dict(vars(report))

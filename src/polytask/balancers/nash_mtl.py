@@ -70,7 +70,6 @@ class NashMTL(GramBalancer):
         self.max_norm = max_norm
 
     def weights(self, gram: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights ``[..., T]``."""
         del losses
         weights, report = bargain(gram)
         self.notes = dict(vars(report))

@@ -59,7 +59,6 @@ class TrimmedMean(JacobianBalancer):
         self.trim = trim
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The update ``[..., P]`` from ``[..., T, P]``."""
         del losses
         count = jacobian.shape[-2]
         if count <= 2 * self.trim:
