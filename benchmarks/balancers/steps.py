@@ -36,7 +36,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from torch import Tensor, nn
 
-from polytask.balancers import MGDA, CAGrad, Equal, PCGrad, UPGrad
+from polytask.balancers import MGDA, CAGrad, Equal, GradientOptions, PCGrad, UPGrad
 from polytask.balancers.base import Balancer
 
 CELLS = [f"{trunk}-{tasks}" for trunk in ("mlp", "conv") for tasks in (2, 10, 40, 100)]
@@ -136,8 +136,7 @@ class Contest:
 def ours(contest: Contest, balancer: Balancer, *, stacked: bool = False) -> Step:
     trunk, heads = contest.model(stacked=stacked)
     optimizer = torch.optim.Adam([*trunk.parameters(), *heads.parameters()], lr=1e-4)
-    scope = getattr(balancer, "scope", "trunk")
-    shared = list(trunk.last() if scope == "last" else trunk.parameters())
+    shared = list(trunk.last() if balancer.scope == "last" else trunk.parameters())
 
     def losses_of(inputs: Tensor) -> tuple[Tensor, Tensor]:
         features = trunk(inputs)
@@ -145,12 +144,12 @@ def ours(contest: Contest, balancer: Balancer, *, stacked: bool = False) -> Step
             return contest.block_losses(heads, features), features
         return torch.stack(contest.losses(heads, features)), features
 
-    def subset(fraction: float) -> tuple[Tensor, Tensor]:
+    def partial_losses(fraction: float) -> tuple[Tensor, Tensor]:
         return losses_of(contest.inputs[: round(fraction * len(contest.inputs))])
 
     def step() -> None:
         losses, features = losses_of(contest.inputs)
-        balancer.backward(losses, shared=shared, features=features, subset=subset)
+        balancer.backward(losses, shared=shared, features=features, partial_losses=partial_losses)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -178,14 +177,14 @@ def our_methods() -> dict[str, Callable[[Contest], Step]]:
         name = method.__name__
         methods[f"{name} trunk"] = lambda c, m=method: ours(c, m())
     for name, options in (
-        ("features", {"scope": "features"}),
-        ("last", {"scope": "last"}),
-        ("samples=1/8", {"samples": 1 / 8}),
+        ("features", GradientOptions(scope="features")),
+        ("last", GradientOptions(scope="last")),
+        ("samples=1/8", GradientOptions(samples=1 / 8)),
     ):
-        methods[f"MGDA {name}"] = lambda c, o=options: ours(c, MGDA(**o))
+        methods[f"MGDA {name}"] = lambda c, o=options: ours(c, MGDA(gradients=o))
     methods["MGDA trunk, block of heads"] = lambda c: ours(c, MGDA(), stacked=True)
     methods["MGDA features, block of heads"] = lambda c: ours(
-        c, MGDA(scope="features"), stacked=True
+        c, MGDA(gradients=GradientOptions(scope="features")), stacked=True
     )
     return methods
 

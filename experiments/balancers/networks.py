@@ -26,6 +26,7 @@ from polytask.balancers import (
     Balancer,
     CAGrad,
     Equal,
+    GradientOptions,
     GradNorm,
     NashMTL,
     PCGrad,
@@ -61,7 +62,7 @@ class Job:
         data: "multi_mnist" or a name of ``TABLES``.
         method: How results call it; "single" is single-task learning with ``tasks`` of length one.
         balancer: Key of ``BALANCERS``.
-        options: Arguments of the balancer.
+        options: Of ``GradientOptions``; none leaves the balancer its defaults.
         tasks: Positions of the tasks it learns.
         seed: Of initial weights, batch order, and the split of a table.
         rows: Training rows; tables take what there is.
@@ -227,20 +228,20 @@ def train_step(
     """One step with any balancer; returns the losses ``[T]``.
 
     ``shared`` are the parameters that task gradients are taken of, ``features`` what the heads
-    start from, and ``subset`` gives the losses of a part of the batch: a balancer uses what its
-    scope and samples ask for.
+    start from, and ``partial_losses`` gives the losses of a part of the batch: a balancer uses what
+    its scope and samples ask for.
     """
 
-    def subset(fraction: float) -> Tensor:
+    def partial_losses(fraction: float) -> Tensor:
         rows = math.ceil(fraction * len(inputs))
         return task_losses(model, model.features(inputs[:rows]), targets[:rows])
 
     optimizer.zero_grad()
     features = model.features(inputs)
     losses = task_losses(model, features, targets)
-    last = getattr(balancer, "scope", None) == "last"
+    last = balancer.scope == "last"
     shared = model.last_shared_parameters() if last else model.shared_parameters()
-    balancer.backward(losses, shared=shared, features=features, subset=subset)
+    balancer.backward(losses, shared=shared, features=features, partial_losses=partial_losses)
     optimizer.step()
     return losses.detach()
 
@@ -255,7 +256,8 @@ def train(job: Job, folder: Path) -> dict[str, Any]:
     data = load(job, folder)
     torch.manual_seed(job.seed)
     model = make_model(job, data).to(job.device)
-    balancer = BALANCERS[job.balancer](**job.options)
+    chosen = {"gradients": GradientOptions(**job.options)} if job.options else {}
+    balancer = BALANCERS[job.balancer](**chosen)
     kinds = [task.kind for task in data.tasks]
     balancer.setup(len(data.tasks), kinds=kinds, device=torch.device(job.device))
     parameters = [*model.parameters(), *balancer.parameters()]

@@ -38,7 +38,7 @@ def test_gradients_of_zero():
 
 def test_preferences_of_the_present_tasks_are_used():
     balancer = AlignedMTL(preference=[1.0, 2.0, 3.0])
-    weights = balancer.step_weights(torch.eye(2), torch.ones(2), torch.tensor([0, 2]))
+    weights = balancer.weights(torch.eye(2), tasks=torch.tensor([0, 2]))
     torch.testing.assert_close(weights, torch.tensor([1.0, 3.0]))
 
 

@@ -6,15 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from polytask.balancers import MGDA, Equal, GramBalancer, JacobianBalancer, PCGrad, UPGrad
+from polytask.balancers import (
+    MGDA,
+    Equal,
+    GradientOptions,
+    GramBalancer,
+    JacobianBalancer,
+    PCGrad,
+    UPGrad,
+)
 from polytask.checks.balancers import ToyNetwork
 
 
 class Counting(GramBalancer):
     """Equal weights; remembers the Gramians it saw."""
 
-    def __init__(self, *, scope="trunk", every=1, samples=1.0, heads="weighted"):
-        super().__init__(scope=scope, every=every, samples=samples, heads=heads)
+    def __init__(self, *, heads="weighted", **options):
+        super().__init__(gradients=GradientOptions(**options), heads=heads)
         self.seen = []
 
     def weights(self, gram, losses=None):
@@ -65,12 +73,12 @@ def test_samples_look_at_the_part_and_update_with_the_whole():
     part, features = network.losses()
     asked = []
 
-    def subset(fraction):
+    def partial_losses(fraction):
         asked.append(fraction)
         return part, features
 
     wanted = torch.autograd.grad(losses.mean(), network.first, retain_graph=True)[0]
-    balancer.backward(losses, shared=network.shared(), subset=subset)
+    balancer.backward(losses, shared=network.shared(), partial_losses=partial_losses)
     assert asked == [0.5]
     assert torch.allclose(network.first.grad, wanted)
 
@@ -80,7 +88,11 @@ def test_samples_look_at_the_part_and_update_with_the_whole():
     [
         ({"scope": "features"}, {"shared": []}, "needs `features`"),
         ({"scope": "last"}, {}, "needs `shared`"),
-        ({"samples": 0.5}, {"shared": [torch.ones(1, requires_grad=True)]}, "needs `subset`"),
+        (
+            {"samples": 0.5},
+            {"shared": [torch.ones(1, requires_grad=True)]},
+            "needs `partial_losses`",
+        ),
     ],
 )
 def test_missing_inputs_are_named(options, given, message):
@@ -89,10 +101,12 @@ def test_missing_inputs_are_named(options, given, message):
         Counting(**options).backward(losses, **given)
 
 
-def test_subset_must_keep_the_tasks():
+def test_partial_losses_must_keep_the_tasks():
     shared = torch.ones(2, requires_grad=True)
-    with pytest.raises(ValueError, match=r"`subset` must return losses of shape \(2,\)"):
-        Counting(samples=0.5).backward(shared * 2, shared=[shared], subset=lambda f: torch.ones(3))
+    with pytest.raises(ValueError, match=r"`partial_losses` must return losses of shape \(2,\)"):
+        Counting(samples=0.5).backward(
+            shared * 2, shared=[shared], partial_losses=lambda f: torch.ones(3)
+        )
 
 
 @pytest.mark.parametrize("tasks", [[0, 0], [0, -1], [0, 7], [0]])
@@ -118,7 +132,7 @@ def test_small_budget_gives_the_same_gradients():
     gradients = []
     for memory in (None, 100):
         network = ToyNetwork(9)
-        network.step(UPGrad(memory=memory))
+        network.step(UPGrad(gradients=GradientOptions(memory=memory)))
         gradients.append(network.gradients())
     for name, gradient in gradients[0].items():
         assert torch.allclose(gradients[1][name], gradient), name

@@ -91,7 +91,7 @@ def gradnorm(case: dict, given: Arrays) -> Arrays:
     balancer = set_up(GradNorm(alpha=alpha, learning_rate=rate), given)
     balancer.values.copy_(w)
     balancer.initial_losses.copy_(given["losses0"])
-    used = balancer.step_weights(torch.diag(n**2), given["losses"], torch.arange(len(w)))
+    used = balancer.weights(torch.diag(n**2), given["losses"])
     assert torch.equal(used, w)
     moved = w - rate * gradient
     return {
@@ -111,7 +111,7 @@ def gradnorm_libmtl(case: dict, given: Arrays) -> Arrays:
     balancer.values.copy_(given["s"])
     balancer.initial_losses.copy_(given["losses0"])
     gram = given["J"] @ given["J"].mT
-    used = balancer.step_weights(gram, given["losses"], torch.arange(len(given["s"])))
+    used = balancer.weights(gram, given["losses"])
     # After one step from a fresh state Adam's first moment is a tenth of the gradient.
     return {"w": used, "grad_s": balancer.optimizer.first * 10, "out": used @ given["J"]}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.solvers.zoo import gaussian
 
-from polytask.balancers import MGDA, SDMGrad
+from polytask.balancers import MGDA, GradientOptions, SDMGrad
 
 
 def test_without_regularisation_it_arrives_at_the_minimum_norm():
@@ -77,4 +77,4 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="step_size"):
         SDMGrad(step_size=0.0)
     with pytest.raises(ValueError, match="scope"):
-        SDMGrad(scope="features")
+        SDMGrad(gradients=GradientOptions(scope="features"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from polytask.balancers import Balancer, GramBalancer, JacobianBalancer, LossBalancer
@@ -77,15 +79,58 @@ def test_checks_find_a_false_declaration(check):
         check(AlwaysMean)
 
 
+def test_check_balancer_names_the_balancer_and_the_check():
+    with pytest.raises(AssertionError, match=r"^Careless fails `check_"):
+        checks.check_balancer(Careless())
+    with pytest.raises(AssertionError, match="AlwaysMean fails `check_non_conflicting`: cos"):
+        checks.check_balancer(AlwaysMean())
+
+
+class Excused(AlwaysMean):
+    """Keeps its word but for what it is excused from."""
+
+    non_conflicting = False
+    cost = "T + 1"
+    exceptions: ClassVar = {"check_stationary_fixed_point": "the mean does not vanish there"}
+
+
+def test_check_balancer_leaves_out_what_the_class_is_excused_from():
+    checks.check_balancer(Excused())
+
+
+class Broken(LossBalancer):
+    """Fails with an error of its own."""
+
+    def weights(self, losses, tasks=None):
+        raise KeyError("nothing")
+
+
+class Secretive(LossBalancer):
+    """Keeps its argument under another name."""
+
+    def __init__(self, *, power=1.0):
+        super().__init__()
+        self.exponent = power
+
+    def weights(self, losses, tasks=None):
+        return losses**self.exponent
+
+
+def test_check_balancer_explains_balancers_that_cannot_be_run():
+    with pytest.raises(AssertionError, match="Broken fails `check_finite_on_zoo` with KeyError"):
+        checks.check_balancer(Broken())
+    with pytest.raises(AssertionError, match=r"Secretive does not keep every .* argument"):
+        checks.check_balancer(Secretive())
+
+
 class Forgetful(Balancer):
     """Overwrites gradients."""
 
-    def backward(self, losses, *, shared=None, features=None, tasks=None, scale=1.0, subset=None):
-        self._begin(losses, tasks)
-        for parameter in shared:
+    def fill_gradients(self, step):
+        for parameter in step.shared:
             parameter.grad = None
-        losses.mean().backward()
-        return losses.detach() * 0 + 1 / len(losses)
+        step.losses.mean().backward()
+        return step.losses.detach() * 0 + 1 / len(step.losses)
 
 
 def test_checks_find_overwritten_gradients():

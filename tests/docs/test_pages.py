@@ -24,7 +24,14 @@ def blocks(path, language):
 
 
 @pytest.mark.parametrize(
-    "page", ["howto/model.md", "howto/loop.md", "howto/many_tables.md", "concepts/architectures.md"]
+    "page",
+    [
+        "howto/model.md",
+        "howto/loop.md",
+        "howto/balancer.md",
+        "howto/many_tables.md",
+        "concepts/architectures.md",
+    ],
 )
 def test_python_of_a_page_runs_from_top_to_bottom(root, page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -36,6 +43,9 @@ def test_python_of_a_page_runs_from_top_to_bottom(root, page, tmp_path, monkeypa
     if "history" in namespace:  # the loop must have learned both tasks
         first, last = namespace["history"][0], namespace["history"][-1]
         assert (last < 0.5 * first).all()
+    if "message" in namespace:  # the page quotes what the check of a false promise says
+        quoted = " ".join((root / "docs" / page).read_text(encoding="utf-8").split())
+        assert f"reads: {namespace['message']}. " in quoted
     if "result" in namespace:
         assert len(namespace["result"].history) == 5
 

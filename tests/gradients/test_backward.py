@@ -34,8 +34,8 @@ def test_upstream_parameters_are_the_trunk(known):
 
 def test_plain_heads_need_shared_parameters():
     losses = torch.ones(2, requires_grad=True)
-    with pytest.raises(ValueError, match="heads='plain' needs `shared`"):
-        gradients.weighted_backward(losses.sum(), losses, shared=None, heads="plain")
+    with pytest.raises(ValueError, match="heads='mean' needs `shared`"):
+        gradients.weighted_backward(losses.sum(), losses, shared=None, heads="mean")
 
 
 def test_plain_heads_leave_the_balancers_own_parameters_to_the_total():
@@ -43,7 +43,7 @@ def test_plain_heads_leave_the_balancers_own_parameters_to_the_total():
     learned = torch.ones(2, requires_grad=True)
     losses = trunk * head
     total = (learned * losses).sum()
-    gradients.weighted_backward(total, losses, shared=[trunk], heads="plain", scale=10.0)
+    gradients.weighted_backward(total, losses, shared=[trunk], heads="mean", scale=10.0)
     assert learned.grad.tolist() == [10, 10]
     assert trunk.grad.tolist() == [10, 10]
     assert head.grad.tolist() == [5, 5]

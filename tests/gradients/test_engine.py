@@ -20,7 +20,7 @@ def relative_error(found, wanted):
 
 
 def rules_of(rows):
-    return {type(unit.rule) for chunk in rows._plan.chunks for unit in chunk if unit.rule}
+    return {type(unit.rule) for chunk in rows._chunks for unit in chunk if unit.rule}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -49,7 +49,7 @@ def test_small_budget_gives_the_same_gramian_in_chunks(name):
     assert rows.workspace.take(1, 1, dtype=torch.float64, device=losses.device) is not None
     held = rows.workspace._buffer.numel() * 8
     assert held <= budget
-    assert len(rows._plan.chunks) > 1
+    assert len(rows._chunks) > 1
     assert not rows.has_rows
 
 

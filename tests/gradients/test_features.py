@@ -14,7 +14,7 @@ from polytask import gradients
 def test_closed_form_equals_autograd(name):
     case = build(name)
     losses, features = case.losses()
-    assert gradients.linear_heads(losses, features) is not None
+    assert gradients.linear_heads(gradients.task_roots(losses), features) is not None
     wanted = reference(losses, [features])
     assert torch.allclose(gradients.feature_gramian(losses, features), wanted @ wanted.mT)
 
@@ -22,7 +22,7 @@ def test_closed_form_equals_autograd(name):
 def test_many_tasks_in_one_block():
     case = build("mlp block", tasks=300)
     losses, features = case.losses()
-    heads = gradients.linear_heads(losses, features)
+    heads = gradients.linear_heads(gradients.task_roots(losses), features)
     assert heads is not None
     assert heads.owner.tolist() == [task for task in range(300) for _ in range(2)]
 
@@ -31,7 +31,7 @@ def test_heads_that_share_a_hidden_layer_have_no_closed_form():
     features = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     hidden = torch.tanh(nn.Linear(4, 3).double()(features))
     losses = nn.Linear(3, 6).double()(hidden).square().mean(0)
-    assert gradients.linear_heads(losses, features) is None
+    assert gradients.linear_heads(gradients.task_roots(losses), features) is None
     wanted = reference(losses, [features])
     assert torch.allclose(gradients.feature_gramian(losses, features), wanted @ wanted.mT)
 
@@ -48,7 +48,7 @@ def test_features_used_besides_the_heads():
     features = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     head = nn.Linear(4, 1).double()
     losses = torch.stack([head(features).mean() + features.square().mean(), features.sum()])
-    assert gradients.linear_heads(losses, features) is None
+    assert gradients.linear_heads(gradients.task_roots(losses), features) is None
     wanted = reference(losses, [features])
     assert torch.allclose(gradients.feature_gramian(losses, features), wanted @ wanted.mT)
 

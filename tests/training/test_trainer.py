@@ -11,7 +11,7 @@ import torch
 from tests.training.problems_for_tests import mixed_problem, small_model
 
 from polytask.architectures import HardSharing
-from polytask.balancers import MGDA, Equal, PCGrad, UncertaintyWeighting
+from polytask.balancers import MGDA, Equal, GradientOptions, PCGrad, UncertaintyWeighting
 from polytask.encoders import MLP
 from polytask.problems import Problem
 from polytask.samplers import ProportionalSampler
@@ -296,7 +296,10 @@ def test_gradients_from_a_part_of_the_batch() -> None:
     weights = []
     for samples in (1.0, 0.5):
         trainer = Trainer(
-            problem, small_model(problem), balancer=MGDA(samples=samples), settings=SETTINGS
+            problem,
+            small_model(problem),
+            balancer=MGDA(gradients=GradientOptions(samples=samples)),
+            settings=SETTINGS,
         )
         weights.append(trainer.step([batch], step=1, epoch=1).weights)
     torch.testing.assert_close(weights[0], weights[1])
@@ -310,12 +313,16 @@ def test_every_scope_trains(scope: str, batches: int) -> None:
     if scope == "features" and batches == 2:
         problem = mixed_problem()
         trainer = Trainer(
-            problem, small_model(problem), balancer=MGDA(scope=scope), settings=settings
+            problem,
+            small_model(problem),
+            balancer=MGDA(gradients=GradientOptions(scope=scope)),
+            settings=settings,
         )
         with pytest.raises(ValueError, match="features"):
             trainer.fit()
         return
-    _, result = train(settings, balancer=MGDA(scope=scope, samples=0.5, every=2))
+    options = GradientOptions(scope=scope, samples=0.5, every=2)
+    _, result = train(settings, balancer=MGDA(gradients=options))
     assert result.history[-1].criterion < result.history[0].criterion
 
 

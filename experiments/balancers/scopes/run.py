@@ -37,8 +37,8 @@ from polytask.evaluation.scores import Interval, interval
 from polytask.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
-#: Ways to look at task gradients; the first is exact. ``samples`` of the features are not rows of
-#: a second forward pass, and ``every`` combines with all.
+#: Ways to look at task gradients, as ``GradientOptions``; the first is exact. ``samples`` of the
+#: features are not rows of a second forward pass, and ``every`` combines with all.
 VARIANTS: dict[str, dict[str, Any]] = {
     "trunk": {},
     "last": {"scope": "last"},

@@ -1,10 +1,14 @@
-"""How to weigh tasks: one file per method, in three families (see ``base``)."""
+"""How to weigh tasks: one file per method, in three families.
+
+``base`` says what all balancers have in common, ``gradient_families`` what those that look at
+gradients add, and ``GradientOptions`` where and how often they look.
+"""
 
 from __future__ import annotations
 
 from polytask.balancers.aligned_mtl import AlignedMTL
 from polytask.balancers.almo import AgnosticMinimax
-from polytask.balancers.base import Balancer, GramBalancer, JacobianBalancer, LossBalancer
+from polytask.balancers.base import Balancer, LossBalancer
 from polytask.balancers.cagrad import CAGrad
 from polytask.balancers.combination import Combination
 from polytask.balancers.config import ConFIG
@@ -19,6 +23,8 @@ from polytask.balancers.famo import FAMO
 from polytask.balancers.fixed import FixedWeights
 from polytask.balancers.geometric_mean import GeometricMean
 from polytask.balancers.graddrop import GradDrop
+from polytask.balancers.gradient_families import GramBalancer, JacobianBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.balancers.gradnorm import GradNorm
 from polytask.balancers.gradvac import GradVac
 from polytask.balancers.highest_loss import HighestLoss
@@ -63,6 +69,7 @@ __all__ = [
     "GradDrop",
     "GradNorm",
     "GradVac",
+    "GradientOptions",
     "GramBalancer",
     "HighestLoss",
     "JacobianBalancer",

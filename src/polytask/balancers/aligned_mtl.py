@@ -8,7 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import GramBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.balancers.rows import check_preference, preference_of
 from polytask.solvers import align_components
 from polytask.solvers.spectral import AlignedScale
@@ -28,11 +30,8 @@ class AlignedMTL(GramBalancer):
         scale: "min" (default, the paper), "median" or "rmse" (the authors' code).
         preference: Task weights ``u``, T numbers >= 0; None (default) is one for every task, as in
             the authors' code.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If ``scale`` is unknown or ``preference`` has negative numbers or the wrong
@@ -56,6 +55,7 @@ class AlignedMTL(GramBalancer):
         learning. CVPR 2023, algorithm 1, equations 9-12. https://arxiv.org/abs/2305.19000
     """
 
+    takes_tasks: ClassVar[bool] = True
     scale_invariant: ClassVar[bool] = True
 
     def __init__(
@@ -63,13 +63,10 @@ class AlignedMTL(GramBalancer):
         *,
         scale: AlignedScale = "min",
         preference: Sequence[float] | None = None,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if scale not in ("min", "median", "rmse"):
             raise ValueError(f"`scale` must be 'min', 'median' or 'rmse', found {scale!r}.")
         self.scale = scale
@@ -84,7 +81,3 @@ class AlignedMTL(GramBalancer):
         if self.preference is None:
             wanted = torch.ones_like(wanted)
         return align_components(gram, wanted, scale=self.scale)
-
-    def step_weights(self, gram: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
-        """Weights of a training step in which ``tasks`` take part."""
-        return self.weights(gram, losses, tasks=tasks)

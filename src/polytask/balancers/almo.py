@@ -52,7 +52,6 @@ class AgnosticMinimax(LossBalancer):
     References:
         C. Cortes, M. Mohri, J. Gonzalvo, D. Storcheus, Agnostic Learning with Multiple
         Objectives, NeurIPS 2020,
-
         https://proceedings.neurips.cc/paper/2020/hash/ebea2325dc670423afe9a1f4d9d1aef5-Abstract.html
         M. Mohri, G. Sivek, A. Suresh, Agnostic Federated Learning, ICML 2019,
         https://arxiv.org/abs/1902.00146, Algorithm 1.

@@ -6,7 +6,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import GramBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.solvers import conflict_averse
 
 __all__ = ["CAGrad"]
@@ -28,11 +30,8 @@ class CAGrad(GramBalancer):
             minimum of the mean loss, 0 is the mean gradient. 0.4, the paper's choice for NYU-v2.
         rescale: What ``d`` is divided by: 1 ("none", default, the paper's equation 4), ``1 + c^2``
             ("square", the default of the authors' code) or ``1 + c`` ("linear").
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If ``c`` is negative or ``rescale`` unknown.
@@ -62,13 +61,10 @@ class CAGrad(GramBalancer):
         *,
         c: float = 0.4,
         rescale: Literal["none", "square", "linear"] = "none",
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if not c >= 0:
             raise ValueError(f"`c` must be >= 0, found {c}.")
         if rescale not in ("none", "square", "linear"):

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from polytask.balancers.base import HeadRule, JacobianBalancer, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import JacobianBalancer
+from polytask.balancers.gradient_options import GradientOptions
 
 __all__ = ["Combination"]
 
@@ -18,11 +20,8 @@ class Combination(JacobianBalancer):
 
     Args:
         rule: Maps ``[T, P]`` to ``[P]``.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `JacobianBalancer`.
-        every: Steps between two computations of the direction.
-        samples: Fraction of the batch that gradients are taken from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         TypeError: If ``rule`` cannot be called.
@@ -49,13 +48,10 @@ class Combination(JacobianBalancer):
         self,
         *,
         rule: Callable[[Tensor], Tensor],
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if not callable(rule):
             raise TypeError(f"`rule` must be a function from [T, P] to [P], found {rule!r}.")
         self.rule = rule

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer
+from polytask.balancers.gradient_families import GramBalancer
 from polytask.solvers import conflict_free
 
 __all__ = ["ConFIG"]
@@ -23,11 +23,8 @@ class ConFIG(GramBalancer):
     Where gradients oppose each other exactly there is no such direction and the update is zero.
 
     Args:
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Differences: the authors compute the pseudo-inverse of ``U`` itself; since
     ``pinv(U) = U^T pinv(U U^T)`` the cosines suffice, and the cost does not grow with P. Their

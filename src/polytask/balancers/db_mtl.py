@@ -8,7 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import JacobianBalancer, Scope
+from polytask.balancers.gradient_families import JacobianBalancer
+from polytask.balancers.gradient_options import GradientOptions
+from polytask.balancers.rows import state_rows
 from polytask.tasks import Kind
 
 __all__ = ["DBMTL"]
@@ -24,9 +26,8 @@ class DBMTL(JacobianBalancer):
     Args:
         beta: Weight of the past, in [0, 1]; 0.9, the released code.
         sigma: How fast it fades, >= 0; 0, the released code's default.
-        scope: See ``GramBalancer``; the smoothed gradients are ``[T, P]``, "features" or "last"
-            keeps them small.
-        every: See ``GramBalancer``.
+        gradients: Where, how often and from how much of the batch gradients are taken; the smoothed
+            gradients are ``[T, P]``, scope "features" or "last" keeps them small.
 
     Differences: heads receive the gradient of the mean loss, in the released code that of the mean
         logarithm. Smoothing features (scope "features") is not in the paper.
@@ -43,6 +44,7 @@ class DBMTL(JacobianBalancer):
         https://arxiv.org/abs/2308.12029, Algorithm 1.
     """
 
+    takes_tasks: ClassVar[bool] = True
     late_buffers: ClassVar[tuple[str, ...]] = ("smoothed",)
 
     smoothed: Tensor
@@ -53,10 +55,9 @@ class DBMTL(JacobianBalancer):
         *,
         beta: float = 0.9,
         sigma: float = 0.0,
-        scope: Scope = "trunk",
-        every: int = 1,
+        gradients: GradientOptions = GradientOptions(),
     ) -> None:
-        super().__init__(scope=scope, every=every)
+        super().__init__(gradients=gradients)
         if not 0 <= beta <= 1:
             raise ValueError(f"`beta` must be in [0, 1], found {beta}.")
         if not sigma >= 0:
@@ -64,26 +65,24 @@ class DBMTL(JacobianBalancer):
         self.beta = beta
         self.sigma = sigma
 
-    def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
+    def combine(
+        self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Tensor | None = None
+    ) -> Tensor:
         """The balanced sum of the task gradients ``[T, P]`` of the losses ``[T]``; moves the
         average.
+
+        ``tasks`` are the positions of the T tasks among all; None means all of them.
         """
         if losses is None:
             raise ValueError("DBMTL needs `losses`, whose logarithms it balances, found None.")
-        if self.num_tasks is None:
-            self.setup(jacobian.shape[-2], device=jacobian.device)
-        tasks = torch.arange(jacobian.shape[-2], device=jacobian.device)
-        return self.step_direction(jacobian, losses, tasks)
-
-    def step_direction(self, jacobian: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
-        """The balanced sum; see ``combine``."""
+        rows = state_rows(self, jacobian, tasks)
         if not hasattr(self, "smoothed"):
             shape = (len(self.looks), jacobian.shape[-1])
             self.register_buffer("smoothed", jacobian.new_zeros(shape))
         fresh = jacobian / (losses.to(jacobian.dtype) + 1e-8).unsqueeze(-1)
-        self.looks[tasks] += 1
-        past = (self.beta / self.looks[tasks] ** self.sigma).to(jacobian.dtype).unsqueeze(-1)
-        smoothed = self.smoothed[tasks] = fresh + past * (self.smoothed[tasks] - fresh)
+        self.looks[rows] += 1
+        past = (self.beta / self.looks[rows] ** self.sigma).to(jacobian.dtype).unsqueeze(-1)
+        smoothed = self.smoothed[rows] = fresh + past * (self.smoothed[rows] - fresh)
         lengths = smoothed.norm(dim=-1)
         direction: Tensor = (lengths.max() / (lengths + 1e-8)) @ smoothed
         return direction

@@ -43,46 +43,6 @@ class DynamicTaskPrioritization(LossBalancer):
     References:
         M. Guo, A. Haque, D.-A. Huang, S. Yeung, L. Fei-Fei, Dynamic Task Prioritization for
         Multitask Learning, ECCV 2018,
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
         https://doi.org/10.1007/978-3-030-01270-0_17, eq. (1)-(5).
     """
 
@@ -168,7 +128,6 @@ class FocalLoss:
     gamma: float = 2.0
 
     def __post_init__(self) -> None:
-        """Check the argument."""
         if not self.gamma >= 0:
             raise ValueError(f"`gamma` must be >= 0, found {self.gamma}.")
 

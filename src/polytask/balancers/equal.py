@@ -18,7 +18,7 @@ class Equal(LossBalancer):
     not depend on its number of samples.
 
     Args:
-        heads: Rule for task-specific parameters; "weighted" and "plain" are the same here.
+        heads: Rule for task-specific parameters; "weighted" and "mean" are the same here.
 
     Differences: none known; libraries that sum instead of averaging have T times our step.
 

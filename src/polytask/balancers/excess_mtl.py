@@ -8,7 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import HeadRule, JacobianBalancer, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import JacobianBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.tasks import Kind
 
 __all__ = ["ExcessMTL"]
@@ -23,10 +25,9 @@ class ExcessMTL(JacobianBalancer):
 
     Args:
         step_size: s > 0; 0.01, the released code.
-        scope: See ``GramBalancer``; the accumulated squares are ``[T, P]``, "features" or "last"
-            keeps them small.
-        every: See ``GramBalancer``.
-        heads: Rule for task-specific parameters.
+        gradients: Where, how often and from how much of the batch gradients are taken; the
+            accumulated squares are ``[T, P]``, scope "features" or "last" keeps them small.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Differences: none known.
 
@@ -53,11 +54,10 @@ class ExcessMTL(JacobianBalancer):
         self,
         *,
         step_size: float = 0.01,
-        scope: Scope = "trunk",
-        every: int = 1,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if not step_size > 0:
             raise ValueError(f"`step_size` must be > 0, found {step_size}.")
         self.step_size = step_size

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import GramBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.solvers import bargain
 
 __all__ = ["FairGrad"]
@@ -28,11 +30,8 @@ class FairGrad(GramBalancer):
 
     Args:
         alpha: Fairness, > 0; 2, the value of most of the paper's experiments.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If ``alpha`` is not positive.
@@ -63,19 +62,15 @@ class FairGrad(GramBalancer):
         self,
         *,
         alpha: float = 2.0,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if not 0 < alpha < float("inf"):
             raise ValueError(f"`alpha` must be positive and finite, found {alpha}.")
         self.alpha = alpha
 
     def weights(self, gram: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights ``[..., T]``."""
         del losses
         weights, report = bargain(gram, power=1 / self.alpha)
         self.notes = dict(vars(report))

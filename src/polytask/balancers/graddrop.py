@@ -8,8 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import HeadRule, JacobianBalancer, Scope
+from polytask.balancers.base import HeadRule
 from polytask.balancers.draws import Draws
+from polytask.balancers.gradient_families import JacobianBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.solvers import drop_signs, sign_purity
 
 __all__ = ["GradDrop"]
@@ -27,12 +29,9 @@ class GradDrop(JacobianBalancer):
         leak: Share of a task's dropped entries that passes, in [0, 1]: one number, or T; 0
             (default), the paper.
         seed: First state of the generator of the noise.
-        scope: Where gradients are taken: "trunk", "last", or "features" for the paper's layer
-            version.
-        every: Steps between two computations of the direction.
-        samples: Fraction of the batch that gradients are taken from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken; scope
+            "features" is the paper's layer version.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If a leak is outside [0, 1], or there are not T of them.
@@ -56,6 +55,7 @@ class GradDrop(JacobianBalancer):
         https://arxiv.org/abs/2010.06808
     """
 
+    takes_tasks: ClassVar[bool] = True
     scale_invariant: ClassVar[bool] = True
 
     def __init__(
@@ -63,13 +63,10 @@ class GradDrop(JacobianBalancer):
         *,
         leak: float | Sequence[float] = 0.0,
         seed: int = 0,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         leaks = [leak] if isinstance(leak, int | float) else list(leak)
         if not leaks or not all(0 <= value <= 1 for value in leaks):
             raise ValueError(f"`leak` must hold numbers in [0, 1], found {leak}.")
@@ -96,10 +93,6 @@ class GradDrop(JacobianBalancer):
         return drop_signs(
             jacobian, sign_purity(jacobian), noise, self._leaks(jacobian, tasks, axis=-2)
         )
-
-    def step_direction(self, jacobian: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
-        """Direction of a training step in which ``tasks`` take part."""
-        return self.combine(jacobian, losses, tasks=tasks)
 
     def combine_features(
         self, features: Tensor, gradients: Tensor, *, noise: Tensor | None = None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from polytask.balancers.adam import TaskAdam
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import GramBalancer
+from polytask.balancers.gradient_options import GradientOptions
+from polytask.balancers.rows import state_rows
 from polytask.tasks import Kind
 
 __all__ = ["GradNorm", "gradient_targets"]
@@ -33,10 +36,9 @@ class GradNorm(GramBalancer):
         learning_rate: Of the weights; 0.025, the paper's for NYUv2.
         parameterisation: "simplex" as in the paper, or "softmax": ``w = T softmax(s)`` with the
             gradient taken through the softmax, as LibMTL does.
-        scope: See ``GramBalancer``; "last" as in the paper.
-        every: See ``GramBalancer``; the weights learn in these steps only.
-        samples: See ``GramBalancer``.
-        heads: Rule for task-specific parameters.
+        gradients: Where, how often and from how much of the batch gradients are taken; scope "last"
+            as in the paper. With ``every`` the weights learn in those steps only.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Differences: the paper's ``L_t(0)`` is the loss of the first step, here of the first step in
         which the task has labels. Weights are kept above 1e-6. The notebook port of hosseinshn
@@ -50,8 +52,8 @@ class GradNorm(GramBalancer):
         >>> balancer.setup(2)
         >>> gram = torch.diag(torch.tensor([1.0, 100.0]))
         >>> losses = torch.tensor([1.0, 1.0])
-        >>> first = balancer.step_weights(gram, losses, torch.arange(2))
-        >>> balancer.weights(gram, losses)
+        >>> first = balancer.weights(gram, losses)
+        >>> balancer.weights(gram)
         tensor([1.1000, 0.9000])
 
     References:
@@ -60,6 +62,7 @@ class GradNorm(GramBalancer):
         https://arxiv.org/abs/1711.02257, eq. (1)-(2) and Algorithm 1.
     """
 
+    takes_tasks: ClassVar[bool] = True
     values: Tensor
     initial_losses: Tensor
 
@@ -69,12 +72,10 @@ class GradNorm(GramBalancer):
         alpha: float = 1.5,
         learning_rate: float = 0.025,
         parameterisation: Parameterisation = "simplex",
-        scope: Scope = "last",
-        every: int = 1,
-        samples: float = 1.0,
+        gradients: GradientOptions = GradientOptions(scope="last"),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if not alpha >= 0:
             raise ValueError(f"`alpha` must be >= 0, found {alpha}.")
         if not learning_rate > 0:
@@ -87,19 +88,18 @@ class GradNorm(GramBalancer):
         self.learning_rate = learning_rate
         self.parameterisation: Parameterisation = parameterisation
 
-    def weights(self, gram: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The present weights; ``step_weights`` is what moves them."""
-        del losses
-        if self.num_tasks is None:
-            self.setup(gram.shape[-1], device=gram.device)
-        return self._current().to(gram.dtype).expand(gram.shape[:-1])
+    def weights(
+        self, gram: Tensor, losses: Tensor | None = None, *, tasks: Tensor | None = None
+    ) -> Tensor:
+        """The present weights ``[..., T]`` of the tasks at positions ``tasks`` (or all).
 
-    def step_weights(self, gram: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
-        """The present weights of these tasks; afterwards they move."""
-        before = self._current()
-        norms = gram.diagonal().double().sqrt()
-        self._learn(norms, losses.double(), before[tasks], tasks)
-        return before[tasks].to(losses.dtype)
+        Given the losses ``[T]`` of one step, the weights learn from them afterwards.
+        """
+        rows = state_rows(self, gram, tasks)
+        weights = self._current()[rows]
+        if losses is not None and gram.dim() == 2:
+            self._learn(gram.diagonal().double().sqrt(), losses.double(), weights, rows)
+        return weights.to(gram.dtype).expand(gram.shape[:-1])
 
     def _learn(self, norms: Tensor, losses: Tensor, weights: Tensor, tasks: Tensor) -> None:
         unknown = self.initial_losses[tasks].isnan()

@@ -8,8 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.base import HeadRule
 from polytask.balancers.draws import Draws
+from polytask.balancers.gradient_families import GramBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.balancers.rows import state_rows
 from polytask.solvers import random_orders, vaccinate
 from polytask.tasks import Kind
@@ -30,11 +32,8 @@ class GradVac(GramBalancer):
     Args:
         beta: Weight of the new cosine in the average, in [0, 1]; 0.01, section 4.2.
         seed: First state of the generator of the orders.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If ``beta`` is outside [0, 1].
@@ -59,6 +58,7 @@ class GradVac(GramBalancer):
         https://arxiv.org/abs/2010.05874
     """
 
+    takes_tasks: ClassVar[bool] = True
     scale_invariant: ClassVar[bool] = True
     permutation_equivariant: ClassVar[bool] = False
     targets: Tensor
@@ -68,13 +68,10 @@ class GradVac(GramBalancer):
         *,
         beta: float = 0.01,
         seed: int = 0,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if not 0 <= beta <= 1:
             raise ValueError(f"`beta` must be in [0, 1], found {beta}.")
         self.beta = beta
@@ -99,7 +96,7 @@ class GradVac(GramBalancer):
         """
         del losses
         count, batch = gram.shape[-1], tuple(gram.shape[:-2])
-        rows = state_rows(self, count, tasks)
+        rows = state_rows(self, gram, tasks)
         if orders is None:
             orders = random_orders(count, generator=self.draws.generator, batch=batch)
         targets = self.targets[rows[:, None], rows].expand(gram.shape)
@@ -107,7 +104,3 @@ class GradVac(GramBalancer):
         if not batch:
             self.targets[rows[:, None], rows] = targets
         return coefficients.sum(dim=-2)
-
-    def step_weights(self, gram: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
-        """Weights of a training step in which ``tasks`` take part."""
-        return self.weights(gram, losses, tasks=tasks)

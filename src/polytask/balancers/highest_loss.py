@@ -19,7 +19,7 @@ class HighestLoss(LossBalancer):
     comparable, for otherwise the task with the largest unit is the only one ever trained.
 
     Args:
-        heads: Rule for task-specific parameters; "plain" trains the other heads as well.
+        heads: Rule for task-specific parameters; "mean" trains the other heads as well.
 
     Differences: none known.
 
@@ -33,7 +33,6 @@ class HighestLoss(LossBalancer):
     References:
         C. Cortes, M. Mohri, J. Gonzalvo, D. Storcheus, Agnostic Learning with Multiple
         Objectives, NeurIPS 2020,
-
         https://proceedings.neurips.cc/paper/2020/hash/ebea2325dc670423afe9a1f4d9d1aef5-Abstract.html
         (the maximum over the whole simplex).
     """

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer
+from polytask.balancers.gradient_families import GramBalancer
 from polytask.solvers import equal_projections
 
 __all__ = ["IMTLG"]
@@ -22,11 +22,8 @@ class IMTLG(GramBalancer):
     Tasks whose gradient is zero get the weight ``1 / T`` and take no part.
 
     Args:
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Differences: the paper's closed form inverts a (T-1) x (T-1) matrix that is singular for
     dependent or zero gradients; the form above agrees with it elsewhere and keeps gradients of very

@@ -7,7 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import GramBalancer
+from polytask.balancers.gradient_options import GradientOptions
 
 __all__ = ["Krum"]
 
@@ -23,11 +25,8 @@ class Krum(GramBalancer):
     Args:
         num_outliers: ``f``, tasks that may be arbitrarily wrong, >= 0; 1.
         num_selected: ``m``, gradients that are averaged, >= 1; 1 is Krum.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If an argument is out of range, or there are fewer than ``f + 3`` or ``m``
@@ -57,13 +56,10 @@ class Krum(GramBalancer):
         *,
         num_outliers: int = 1,
         num_selected: int = 1,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if num_outliers < 0:
             raise ValueError(f"`num_outliers` must be >= 0, found {num_outliers}.")
         if num_selected < 1:

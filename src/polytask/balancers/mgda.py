@@ -7,7 +7,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import GramBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.solvers import min_norm, min_norm_frank_wolfe
 
 __all__ = ["MGDA"]
@@ -22,8 +24,8 @@ class MGDA(GramBalancer):
     normalisation ``g_t . d >= ||d||^2`` for every task, and ``d = 0`` exactly at Pareto-stationary
     points.
 
-    With ``scope="features"`` this is MGDA-UB: gradients with respect to the shared representation
-    bound those of the trunk and cost one backward pass through the heads.
+    With ``GradientOptions(scope="features")`` this is MGDA-UB: gradients with respect to the shared
+    representation bound those of the trunk and cost one backward pass through the heads.
 
     A gradient of zero is itself the shortest combination: such a task takes all the weight.
 
@@ -32,11 +34,8 @@ class MGDA(GramBalancer):
             authors' code; their default for CelebA).
         solver: "exact" (default) or "frank_wolfe", the paper's algorithm 2 with the 250 iterations
             of its code.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If an argument is unknown, or a loss normaliser meets missing or negative
@@ -74,13 +73,10 @@ class MGDA(GramBalancer):
         *,
         normalisation: Literal["none", "l2", "loss", "loss+"] = "none",
         solver: Literal["exact", "frank_wolfe"] = "exact",
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if normalisation not in ("none", "l2", "loss", "loss+"):
             raise ValueError(
                 f"`normalisation` must be 'none', 'l2', 'loss' or 'loss+', found {normalisation!r}."

@@ -8,7 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import HeadRule, JacobianBalancer, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import JacobianBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.balancers.rows import simplex_share, state_rows
 from polytask.solvers import project_simplex
 from polytask.tasks import Kind
@@ -30,9 +32,9 @@ class MoCo(JacobianBalancer):
         decay: Exponent of both rates, >= 0; 0.5, the authors' code.
         rho: Regularisation of the weights, >= 0; 0, the authors' code (the paper's analysis needs
             it positive).
-        scope: Where gradients are taken, "trunk" or "last", as in `JacobianBalancer`.
-        every: Steps between two computations of the direction.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken; scope
+            "trunk" or "last".
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If an argument is out of range.
@@ -56,6 +58,7 @@ class MoCo(JacobianBalancer):
         https://openreview.net/forum?id=dLAYGdKTi2
     """
 
+    takes_tasks: ClassVar[bool] = True
     late_buffers: ClassVar[tuple[str, ...]] = ("tracked",)
     simplex_weights: Tensor
     count: Tensor
@@ -68,11 +71,10 @@ class MoCo(JacobianBalancer):
         gamma: float = 0.1,
         decay: float = 0.5,
         rho: float = 0.0,
-        scope: Scope = "trunk",
-        every: int = 1,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if not 0 < beta <= 1:
             raise ValueError(f"`beta` must be in (0, 1], found {beta}.")
         if not gamma > 0:
@@ -106,7 +108,7 @@ class MoCo(JacobianBalancer):
                 "MoCo tracks one sequence of Jacobians; `jacobian` must have shape [T, P],"
                 f" found {tuple(jacobian.shape)}."
             )
-        rows = state_rows(self, len(jacobian), tasks)
+        rows = state_rows(self, jacobian, tasks)
         if self.tracked is None:
             self.tracked = jacobian.new_zeros(int(self.num_tasks or 0), jacobian.shape[1])
         rate = (1 + self.count.to(torch.float64)) ** -self.decay
@@ -119,7 +121,3 @@ class MoCo(JacobianBalancer):
         self.simplex_weights[rows] = weights * share
         self.count += 1
         return weights.to(own.dtype) @ own
-
-    def step_direction(self, jacobian: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
-        """Direction of a training step in which ``tasks`` take part."""
-        return self.combine(jacobian, losses, tasks=tasks)

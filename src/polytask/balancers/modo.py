@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
-
-import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
-from polytask.balancers.double_sampling import check_scope
-from polytask.balancers.rows import simplex_share, state_rows
+from polytask.balancers.base import HeadRule
+from polytask.balancers.double_sampling import DoubleSamplingBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.solvers import project_simplex
-from polytask.tasks import Kind
 
 __all__ = ["MoDo"]
 
 
-class MoDo(GramBalancer):
+class MoDo(DoubleSamplingBalancer):
     """Makes one projected step of the weights per update, with gradients of two batches.
 
     ``w <- project(w - gamma (J_1 J_2^T w + rho w))`` on the simplex, then the update ``J_3^T w``
@@ -27,11 +22,9 @@ class MoDo(GramBalancer):
     Args:
         gamma: Step size of the weights, > 0; 0.1.
         rho: Regularisation to equal weights, >= 0; 0.1.
-        scope: Where gradients are taken, "trunk" or "last", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken; scope
+            "trunk" or "last".
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If an argument is out of range.
@@ -56,24 +49,15 @@ class MoDo(GramBalancer):
         https://arxiv.org/abs/2305.20057
     """
 
-    batches_per_step: ClassVar[int] = 3
-    cost: ClassVar[str] = "2 T + 1"
-    simplex_weights: Tensor
-
     def __init__(
         self,
         *,
         gamma: float = 0.1,
         rho: float = 0.1,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(
-            scope=check_scope(scope), every=every, samples=samples, memory=memory, heads=heads
-        )
+        super().__init__(gradients=gradients, heads=heads)
         if not gamma > 0:
             raise ValueError(f"`gamma` must be > 0, found {gamma}.")
         if not rho >= 0:
@@ -81,27 +65,8 @@ class MoDo(GramBalancer):
         self.gamma = gamma
         self.rho = rho
 
-    def _create_state(self, num_tasks: int, kinds: Sequence[Kind] | None) -> None:
-        del kinds
-        start = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
-        self.register_buffer("simplex_weights", start)
-
-    def weights(
-        self, gram: Tensor, losses: Tensor | None = None, *, tasks: Tensor | None = None
-    ) -> Tensor:
-        """Weights ``[..., T]`` from ``J_1 J_2^T`` ``[..., T, T]``, which need not be symmetric.
-
-        ``tasks`` are the positions of the T tasks among all; None means all of them.
-        """
-        del losses
-        rows = state_rows(self, gram.shape[-1], tasks)
-        inner, share = simplex_share(self.simplex_weights[rows])
-        slope = (gram.double() @ inner.unsqueeze(-1)).squeeze(-1) + self.rho * inner
-        weights = project_simplex(inner - self.gamma * slope)
-        if gram.dim() == 2:
-            self.simplex_weights[rows] = weights * share
-        return weights.to(gram.dtype)
-
-    def step_weights(self, gram: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
-        """Weights of a training step in which ``tasks`` take part."""
-        return self.weights(gram, losses, tasks=tasks)
+    def moved(self, product: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """One projected step; the update has the simplex weights themselves."""
+        slope = (product.double() @ start.unsqueeze(-1)).squeeze(-1) + self.rho * start
+        weights = project_simplex(start - self.gamma * slope)
+        return weights, weights

@@ -7,7 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import GramBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.solvers import bargain
 
 __all__ = ["NashMTL"]
@@ -26,11 +28,8 @@ class NashMTL(GramBalancer):
     Args:
         max_norm: Longest update of the shared parameters; weights are shrunk to it. None (default)
             leaves the paper's length ``sqrt(T)``; the authors' code clips at 1.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If ``max_norm`` is not positive.
@@ -62,19 +61,15 @@ class NashMTL(GramBalancer):
         self,
         *,
         max_norm: float | None = None,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if max_norm is not None and not max_norm > 0:
             raise ValueError(f"`max_norm` must be > 0 or None, found {max_norm}.")
         self.max_norm = max_norm
 
     def weights(self, gram: Tensor, losses: Tensor | None = None) -> Tensor:
-        """Weights ``[..., T]``."""
         del losses
         weights, report = bargain(gram)
         self.notes = dict(vars(report))

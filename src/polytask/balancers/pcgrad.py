@@ -6,8 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
+from polytask.balancers.base import HeadRule
 from polytask.balancers.draws import Draws
+from polytask.balancers.gradient_families import GramBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.solvers import project_conflicts, random_orders
 
 __all__ = ["PCGrad"]
@@ -23,11 +25,8 @@ class PCGrad(GramBalancer):
 
     Args:
         seed: First state of the generator of the orders.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Differences: the authors' TensorFlow code discards the result of the shuffle and also visits
     ``j = i``; we follow the paper's algorithm 1. The update is the sum, as in the paper, not the
@@ -56,13 +55,10 @@ class PCGrad(GramBalancer):
         self,
         *,
         seed: int = 0,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         self.seed = seed
         self.draws = Draws(seed=seed)
 

@@ -12,10 +12,17 @@ from polytask.balancers.base import Balancer
 __all__ = ["check_preference", "preference_of", "simplex_share", "state_rows"]
 
 
-def state_rows(balancer: Balancer, count: int, tasks: Tensor | None) -> Tensor:
-    """Positions ``[count]`` of the tasks in the balancer's state, which is made on first use."""
+def state_rows(balancer: Balancer, gradients: Tensor, tasks: Tensor | None) -> Tensor:
+    """Positions ``[T]`` of the tasks in the balancer's state, which is made on first use.
+
+    Args:
+        balancer: Whose state.
+        gradients: What it was told, a Gramian ``[..., T, T]`` or a Jacobian ``[..., T, P]``.
+        tasks: The positions, if they are known; None means all tasks in order.
+    """
+    count = gradients.shape[-2]
     if balancer.num_tasks is None:
-        balancer.setup(count)
+        balancer.setup(count, device=gradients.device)
     if tasks is not None:
         return tasks
     if balancer.num_tasks != count:
@@ -23,7 +30,7 @@ def state_rows(balancer: Balancer, count: int, tasks: Tensor | None) -> Tensor:
             f"{type(balancer).__name__} was set up for {balancer.num_tasks} tasks but got {count};"
             " pass `tasks`, their positions."
         )
-    return torch.arange(count)
+    return torch.arange(count, device=gradients.device)
 
 
 def simplex_share(weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
-from polytask.balancers.double_sampling import check_scope
-from polytask.balancers.rows import simplex_share, state_rows
+from polytask.balancers.base import HeadRule
+from polytask.balancers.double_sampling import DoubleSamplingBalancer
+from polytask.balancers.gradient_options import GradientOptions
 from polytask.solvers import descend_simplex
-from polytask.tasks import Kind
 
 __all__ = ["SDMGrad"]
 
@@ -20,7 +18,7 @@ __all__ = ["SDMGrad"]
 _MOMENTUM = 0.5
 
 
-class SDMGrad(GramBalancer):
+class SDMGrad(DoubleSamplingBalancer):
     """Descends to minimum-norm weights with independent batches, regularised to the mean.
 
     ``w`` (kept from step to step) makes some steps of projected gradient descent on the simplex for
@@ -34,10 +32,9 @@ class SDMGrad(GramBalancer):
         lam: Pull to the mean, >= 0; 0.3, Cityscapes.
         iterations: Descent steps per update; 20, the authors' code.
         step_size: Of the descent; 10, the authors' code (for the normalised ``C``).
-        scope: Where gradients are taken, "trunk" or "last", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken; scope
+            "trunk" or "last".
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If an argument is out of range.
@@ -62,10 +59,7 @@ class SDMGrad(GramBalancer):
         algorithms. NeurIPS 2023, algorithm 1. https://arxiv.org/abs/2305.18409
     """
 
-    batches_per_step: ClassVar[int] = 3
-    cost: ClassVar[str] = "2 T + 1"
     scale_invariant: ClassVar[bool] = True
-    simplex_weights: Tensor
 
     def __init__(
         self,
@@ -73,12 +67,10 @@ class SDMGrad(GramBalancer):
         lam: float = 0.3,
         iterations: int = 20,
         step_size: float = 10.0,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=check_scope(scope), every=every, samples=samples, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if not lam >= 0:
             raise ValueError(f"`lam` must be >= 0, found {lam}.")
         if iterations < 1:
@@ -89,36 +81,17 @@ class SDMGrad(GramBalancer):
         self.iterations = iterations
         self.step_size = step_size
 
-    def _create_state(self, num_tasks: int, kinds: Sequence[Kind] | None) -> None:
-        del kinds
-        start = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
-        self.register_buffer("simplex_weights", start)
-
-    def weights(
-        self, gram: Tensor, losses: Tensor | None = None, *, tasks: Tensor | None = None
-    ) -> Tensor:
-        """Weights ``[..., T]`` from ``J_1 J_2^T`` ``[..., T, T]``, which need not be symmetric.
-
-        ``tasks`` are the positions of the T tasks among all; None means all of them.
-        """
-        del losses
-        rows = state_rows(self, gram.shape[-1], tasks)
-        lengths = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt().mean(dim=-1)
+    def moved(self, product: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Some steps of descent; the update is drawn to the mean."""
+        lengths = product.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt().mean(dim=-1)
         scale = torch.where(lengths > 0, lengths, torch.ones_like(lengths))[..., None, None]
-        normalised = gram.double() / scale.double() ** 2
-        start, share = simplex_share(self.simplex_weights[rows])
+        normalised = product.double() / scale.double() ** 2
         inner = descend_simplex(
             normalised,
-            start.expand(gram.shape[:-1]),
+            start.expand(product.shape[:-1]),
             steps=self.iterations,
             step_size=self.step_size,
             momentum=_MOMENTUM,
             pull=self.lam * normalised.mean(dim=-1),
         )
-        if gram.dim() == 2:
-            self.simplex_weights[rows] = inner * share
-        return ((inner + self.lam / gram.shape[-1]) / (1 + self.lam)).to(gram.dtype)
-
-    def step_weights(self, gram: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
-        """Weights of a training step in which ``tasks`` take part."""
-        return self.weights(gram, losses, tasks=tasks)
+        return inner, (inner + self.lam / product.shape[-1]) / (1 + self.lam)

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from polytask.balancers.base import HeadRule, JacobianBalancer, Scope
+from polytask.balancers.base import HeadRule
+from polytask.balancers.gradient_families import JacobianBalancer
+from polytask.balancers.gradient_options import GradientOptions
 
 __all__ = ["TrimmedMean"]
 
@@ -19,11 +21,8 @@ class TrimmedMean(JacobianBalancer):
 
     Args:
         trim: ``b`` >= 0; 1. Zero is the mean.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `JacobianBalancer`.
-        every: Steps between two computations of the direction.
-        samples: Fraction of the batch that gradients are taken from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If ``trim`` is negative or leaves no task.
@@ -51,19 +50,15 @@ class TrimmedMean(JacobianBalancer):
         self,
         *,
         trim: int = 1,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
+        gradients: GradientOptions = GradientOptions(),
         heads: HeadRule = "weighted",
     ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
+        super().__init__(gradients=gradients, heads=heads)
         if trim < 0:
             raise ValueError(f"`trim` must be >= 0, found {trim}.")
         self.trim = trim
 
     def combine(self, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
-        """The update ``[..., P]`` from ``[..., T, P]``."""
         del losses
         count = jacobian.shape[-2]
         if count <= 2 * self.trim:

@@ -34,25 +34,20 @@ class UncertaintyWeighting(LossBalancer):
         laplace  (absolute error):  exp(-s / 2) L + s / 2 + log 2
 
     where ``L`` is the task's mean loss ``[T]`` (the mean squared error itself, not its half). The
-    ``s`` are parameters of
-    the balancer, trained by the optimizer that trains the model; ``sigma_t = exp(s_t / 2)`` is the
-    estimated noise.
+    ``s`` are parameters of the balancer, trained by the optimizer that trains the model;
+    ``sigma_t = exp(s_t / 2)`` is the estimated noise.
 
     Args:
         likelihoods: One of "gaussian", "softmax", "laplace" per task; None takes them from the
-            tasks' kinds
-            (regression: gaussian, depth: laplace, classes and normals: softmax), or gaussian where
-            kinds are unknown.
+            tasks' kinds (regression: gaussian, depth: laplace, classes and normals: softmax), or
+            gaussian where kinds are unknown.
         initial: First value of every s; 0, sigma = 1, as in the paper's experiments.
         heads: Rule for task-specific parameters.
 
     Differences: as in the paper, eq. (7) and (10). Public implementations use the gaussian form for
-        every task (LibMTL,
-        TorchJD) or the softmax form for every task (SamsungLabs); a cross-entropy then counts half
-        or a squared error
-        double. For unit vectors 1 - cosine is half the squared distance, so normals take the
-        softmax factor. The total
-        may be negative.
+        every task (LibMTL, TorchJD) or the softmax form for every task (SamsungLabs); a
+        cross-entropy then counts half or a squared error double. For unit vectors 1 - cosine is
+        half the squared distance, so normals take the softmax factor. The total may be negative.
 
     Cost: one backward pass. Needs: losses, kinds.
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
-
-import torch
 from torch import Tensor
 
-from polytask.balancers.base import GramBalancer, HeadRule, Scope
-from polytask.balancers.rows import check_preference, preference_of
-from polytask.solvers import project_dual_cone
+from polytask.balancers.dual_cone import DualConeBalancer
 
 __all__ = ["UPGrad"]
 
 
-class UPGrad(GramBalancer):
+class UPGrad(DualConeBalancer):
     """Averages the gradients after each was turned as little as needed to hurt no task.
 
     ``d = sum_t u_t pi(g_t)`` with ``pi(x) = argmin_{y : J y >= 0} ||y - x||``, the projection on
@@ -24,11 +18,8 @@ class UPGrad(GramBalancer):
 
     Args:
         preference: ``u``, T numbers >= 0; None (default) is ``1 / T`` each, the paper.
-        scope: Where gradients are taken, "trunk", "last" or "features", as in `GramBalancer`.
-        every: Steps between two computations of the weights.
-        samples: Fraction of the batch that the Gramian is estimated from.
-        memory: Budget in bytes for task gradients; None as in `GramBalancer`.
-        heads: Rule for task-specific parameters, "weighted" or "plain".
+        gradients: Where, how often and from how much of the batch gradients are taken.
+        heads: Rule for task-specific parameters, "weighted" or "mean".
 
     Raises:
         ValueError: If ``preference`` has negative numbers or the wrong length.
@@ -52,33 +43,6 @@ class UPGrad(GramBalancer):
         https://arxiv.org/abs/2406.16232
     """
 
-    non_conflicting: ClassVar[bool] = True
-    scale_invariant: ClassVar[bool] = True
-    stationary_fixed_point: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        *,
-        preference: Sequence[float] | None = None,
-        scope: Scope = "trunk",
-        every: int = 1,
-        samples: float = 1.0,
-        memory: int | None = None,
-        heads: HeadRule = "weighted",
-    ) -> None:
-        super().__init__(scope=scope, every=every, samples=samples, memory=memory, heads=heads)
-        self.preference = check_preference(preference)
-
-    def weights(
-        self, gram: Tensor, losses: Tensor | None = None, *, tasks: Tensor | None = None
-    ) -> Tensor:
-        """Weights ``[..., T]``; ``tasks`` are the positions of the T tasks among all."""
-        del losses
-        wanted = torch.diag_embed(preference_of(self.preference, gram, tasks))
-        weights, report = project_dual_cone(gram, wanted.expand(gram.shape))
-        self.notes = dict(vars(report))
-        return weights.sum(dim=-2)
-
-    def step_weights(self, gram: Tensor, losses: Tensor, tasks: Tensor) -> Tensor:
-        """Weights of a training step in which ``tasks`` take part."""
-        return self.weights(gram, losses, tasks=tasks)
+    def coefficients(self, preference: Tensor) -> Tensor:
+        """Every weighted gradient on its own: ``[T, T]``."""
+        return preference.diag()

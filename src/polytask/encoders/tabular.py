@@ -62,7 +62,6 @@ class NumericEmbedding:
     scale: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         check_positive("size", self.size)
         check_positive("functions", self.functions)
         if self.basis not in BASES:

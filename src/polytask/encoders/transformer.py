@@ -46,7 +46,6 @@ class TokenInputs:
     padding_id: int | None = 0
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         check_positive("vocabulary", self.vocabulary)
         _check_positions(self.length, self.positions)
         if self.padding_id is not None and not 0 <= self.padding_id < self.vocabulary:
@@ -85,7 +84,6 @@ class VectorInputs:
     positions: str = "learned"
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         check_positive("size", self.size)
         _check_positions(self.length, self.positions)
 

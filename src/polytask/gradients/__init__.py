@@ -1,6 +1,4 @@
-"""The engine under the gradient methods: task Jacobians, Gramians, features, and weighted backward
-passes.
-"""
+"""The engine under the gradient methods: task Jacobians, Gramians, and weighted backward passes."""
 
 from __future__ import annotations
 
@@ -24,12 +22,11 @@ from polytask.gradients.engine import (
     split_like,
     unique_variables,
 )
-from polytask.gradients.features import LinearHeads, feature_gramian, linear_heads, trunk_seeds
+from polytask.gradients.features import feature_gramian, linear_heads, trunk_seeds
 from polytask.gradients.graph import batch_roots, task_roots
 
 __all__ = [
     "HeadRule",
-    "LinearHeads",
     "TaskGradients",
     "Workspace",
     "accumulate",

@@ -10,10 +10,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from polytask.gradients.engine import Seed
-from polytask.gradients.graph import edge_of, find_uses, leaves
+from polytask.gradients.graph import find_uses, leaves
 
 __all__ = [
     "HeadRule",
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 #: Whether task-specific parameters receive the weighted gradient or the gradient of the mean loss.
-HeadRule = Literal["weighted", "plain"]
+HeadRule = Literal["weighted", "mean"]
 
 
 def weighted_backward(
@@ -38,7 +38,7 @@ def weighted_backward(
     heads: HeadRule,
     scale: float | Tensor = 1.0,
 ) -> None:
-    """One ordinary backward pass of ``total``; with ``heads="plain"`` a second one of the mean loss
+    """One ordinary backward pass of ``total``; with ``heads="mean"`` a second one of the mean loss
     for the heads.
 
     Adds to ``.grad`` as autograd does.
@@ -46,7 +46,7 @@ def weighted_backward(
     Args:
         total: The weighted sum of the losses, and whatever else the balancer adds.
         losses: ``[T]``.
-        shared: Shared parameters; needed to tell heads apart with ``heads="plain"``.
+        shared: Shared parameters; needed to tell heads apart with ``heads="mean"``.
         heads: Rule for the parameters that only the losses (not the balancer) know and that are not
             shared.
         scale: Factor on every gradient (a gradient scaler's).
@@ -57,12 +57,12 @@ def weighted_backward(
         return
     if shared is None:
         raise ValueError(
-            "heads='plain' needs `shared`, the parameters that several tasks use, found None."
+            "heads='mean' needs `shared`, the parameters that several tasks use, found None."
         )
     own = head_parameters(losses, shared)
     excluded = {id(parameter) for parameter in own}
     others = (
-        [leaf for leaf in leaves([edge_of(total)]) if id(leaf) not in excluded]
+        [leaf for leaf in leaves([get_gradient_edge(total)]) if id(leaf) not in excluded]
         if total.requires_grad
         else []
     )
@@ -98,7 +98,7 @@ def backward_heads(
 
 
 def seeded_backward(
-    seeds: Sequence[Seed], weights: Tensor, plain: Tensor, *, trunk: Iterable[Tensor] | None
+    seeds: Sequence[Seed], weights: Tensor, outside: Tensor, *, trunk: Iterable[Tensor] | None
 ) -> None:
     """Weighted backward pass from where the tasks start, when their losses are part of a larger
     stack.
@@ -106,12 +106,12 @@ def seeded_backward(
     Args:
         seeds: T starts, see ``task_roots``.
         weights: ``[T]``, for the trunk.
-        plain: ``[T]``, for the parameters outside the trunk.
+        outside: ``[T]``, for the parameters outside the trunk.
         trunk: Parameters of the trunk; None means all parameters.
     """
     present = [
         (seed, weight, other)
-        for seed, weight, other in zip(seeds, weights, plain, strict=True)
+        for seed, weight, other in zip(seeds, weights, outside, strict=True)
         if seed is not None
     ]
     edges = [seed[0] for seed, _, _ in present]
@@ -133,9 +133,9 @@ def head_parameters(losses: Tensor, shared: Iterable[Tensor]) -> list[Tensor]:
     if not losses.requires_grad:
         return []
     variables = [variable for variable in shared if variable.requires_grad]
-    stop = {edge_of(variable).node for variable in variables if not variable.is_leaf}
+    stop = {get_gradient_edge(variable).node for variable in variables if not variable.is_leaf}
     excluded = {id(variable) for variable in variables}
-    return [leaf for leaf in leaves([edge_of(losses)], stop) if id(leaf) not in excluded]
+    return [leaf for leaf in leaves([get_gradient_edge(losses)], stop) if id(leaf) not in excluded]
 
 
 def upstream_parameters(
@@ -144,8 +144,7 @@ def upstream_parameters(
     """The parameters of the trunk, where ``shared`` is only its last layer or the features.
 
     Without features they are what feeds the nodes that use the last layer's parameters; a path
-    around that layer (a skip
-    connection) is then not seen.
+    around that layer (a skip connection) is then not seen.
 
     Args:
         losses: ``[T]``.
@@ -154,11 +153,10 @@ def upstream_parameters(
     """
     variables = list(shared)
     if features is not None:
-        return [*variables, *leaves([edge_of(features)])]
-    uses = find_uses([edge_of(losses)])
-    users = [
-        user for variable in variables for user in uses.consumers.get(edge_of(variable).node, ())
-    ]
+        return [*variables, *leaves([get_gradient_edge(features)])]
+    uses = find_uses([get_gradient_edge(losses)])
+    nodes = [get_gradient_edge(variable).node for variable in variables]
+    users = [user for node in nodes for user in uses.consumers.get(node, ())]
     return [*variables, *leaves([GradientEdge(user, 0) for user in users])]
 
 
@@ -166,8 +164,8 @@ def used_variables(losses: Tensor, variables: Sequence[Tensor]) -> list[bool]:
     """Which variables the losses depend on; the others keep ``.grad = None``, as in autograd."""
     if not losses.requires_grad:
         return [False] * len(variables)
-    nodes = find_uses([edge_of(losses)]).order
-    return [edge_of(variable).node in nodes for variable in variables]
+    nodes = find_uses([get_gradient_edge(losses)]).order
+    return [get_gradient_edge(variable).node in nodes for variable in variables]
 
 
 def accumulate(variables: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:

@@ -3,24 +3,23 @@
 Shape legend: T tasks, P numbers in the variables (parameters or features).
 
 ``TaskGradients`` runs one backward pass per task through the part of the graph that the variables
-need, and keeps of
-each pass only what the Gramian ``G = J J^T`` needs: the row itself, or, where a layer rule is
-cheaper, coordinates of it.
-Where rows do not fit the memory budget the variables are treated in chunks, those nearest the
-losses first, because the
-passes of the first chunks then stop early.
+need, and keeps of each pass only what the Gramian ``G = J J^T`` needs: the row itself, or, where a
+layer rule is cheaper, coordinates of it. Where rows do not fit the memory budget the variables are
+treated in chunks, those nearest the losses first, because the passes of the first chunks then stop
+early.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from polytask.gradients.graph import ACCUMULATE, edge_of, find_uses, task_roots
+from polytask.gradients.graph import ACCUMULATE, Node, find_uses, task_roots
 from polytask.gradients.layers import LayerRule, find_rule
 
 __all__ = [
@@ -102,15 +101,6 @@ class _Unit:
     rule: LayerRule | None = None
 
 
-@dataclass
-class _Plan:
-    chunks: list[list[_Unit]] = field(default_factory=list)
-
-    @property
-    def stores_rows(self) -> bool:
-        return len(self.chunks) == 1 and all(unit.rule is None for unit in self.chunks[0])
-
-
 class TaskGradients:
     """Gramian of the task gradients, and their weighted sums.
 
@@ -147,17 +137,15 @@ class TaskGradients:
         numbers = sum(variable.numel() for variable in variables)
         if memory is None:
             memory = max(512 * MEBIBYTE, 8 * numbers * self.dtype.itemsize)
-        self._plan = self._make_plan(memory, rules)
+        #: The nodes below the losses, nearest first; filled where a plan needs them.
+        self._order: dict[Node, int] = {}
+        self._chunks = self._make_chunks(memory, rules)
         self._rows: Tensor | None = None
         self._used: set[int] = set()
         self.gram = self._gramian()
-
-    @property
-    def has_rows(self) -> bool:
-        """Whether the rows themselves are still there, so that ``weighted_sum`` needs no further
-        backward pass.
-        """
-        return self._rows is not None
+        #: Whether the rows themselves are still there, so that ``weighted_sum`` needs no further
+        #: backward pass.
+        self.has_rows = self._rows is not None
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor | None]:
         """``sum_t w_t J_t`` as one tensor per variable, from the kept rows; None for unused ones.
@@ -169,7 +157,7 @@ class TaskGradients:
         total = weights.to(self.dtype) @ self._rows
         pieces: dict[int, Tensor] = {}
         start = 0
-        for unit in self._plan.chunks[0]:
+        for unit in self._chunks[0]:
             pieces[unit.variable] = total[start : start + unit.size].view_as(
                 self.variables[unit.variable]
             )
@@ -179,13 +167,15 @@ class TaskGradients:
             for index, variable in enumerate(self.variables)
         ]
 
-    def _make_plan(self, memory: int, rules: bool) -> _Plan:
+    def _make_chunks(self, memory: int, rules: bool) -> list[list[_Unit]]:
+        """Which variables share a pass per task, and by which rule each is treated."""
         limit = memory / (max(len(self.seeds), 1) * self.dtype.itemsize)
         sizes = [variable.numel() for variable in self.variables]
         if sum(sizes) <= limit and not rules:
-            return _Plan([[_Unit(index, size, 0) for index, size in enumerate(sizes)]])
-        nodes = [edge_of(variable).node for variable in self.variables]
+            return [[_Unit(index, size, 0) for index, size in enumerate(sizes)]]
+        nodes = [get_gradient_edge(variable).node for variable in self.variables]
         uses = find_uses([seed[0] for seed in self.seeds if seed is not None])
+        self._order = uses.order
         units = [
             _Unit(
                 index,
@@ -196,16 +186,16 @@ class TaskGradients:
         ]
         if rules:
             self._use_rules(units, [find_rule(node, uses) for node in nodes])
-        units.sort(key=lambda unit: unit.distance)
-        plan = _Plan()
+        units.sort(key=attrgetter("distance"))
+        chunks: list[list[_Unit]] = []
         room = 0.0
         for unit in units:
-            if unit.size > room or not plan.chunks:
-                plan.chunks.append([])
+            if unit.size > room or not chunks:
+                chunks.append([])
                 room = limit
-            plan.chunks[-1].append(unit)
+            chunks[-1].append(unit)
             room -= unit.size
-        return plan
+        return chunks
 
     def _use_rules(self, units: list[_Unit], found: list[LayerRule | None]) -> None:
         """Take the rules that save work; together they must pay for the weighted backward pass that
@@ -226,19 +216,21 @@ class TaskGradients:
     def _gramian(self) -> Tensor:
         tasks = len(self.seeds)
         gram = torch.zeros(tasks, tasks, dtype=self.dtype, device=self.device)
-        for chunk in self._plan.chunks:
+        for chunk in self._chunks:
             rows = self.workspace.take(
                 tasks, sum(unit.size for unit in chunk), dtype=self.dtype, device=self.device
             )
             self._fill(chunk, rows)
             gram += rows @ rows.mT
-            if self._plan.stores_rows:
+            if len(self._chunks) == 1 and all(unit.rule is None for unit in chunk):
                 self._rows = rows
         return gram
 
     def _fill(self, chunk: list[_Unit], rows: Tensor) -> None:
         targets = [
-            GradientEdge(unit.rule.node, 0) if unit.rule else edge_of(self.variables[unit.variable])
+            GradientEdge(unit.rule.node, 0)
+            if unit.rule
+            else get_gradient_edge(self.variables[unit.variable])
             for unit in chunk
         ]
         for unit in chunk:
@@ -277,7 +269,8 @@ class TaskGradients:
         numbers = sum(unit.size for unit in chunk if unit.rule is None)
         if max(widest, numbers) > SMALL_PASS:
             return False
-        return all(node.name() in BATCHED_NODES for node in find_uses(edges).order)
+        order = self._order or find_uses(edges).order
+        return all(node.name() in BATCHED_NODES for node in order)
 
     def _fill_together(
         self, chunk: list[_Unit], rows: Tensor, targets: Sequence[GradientEdge]
@@ -327,8 +320,7 @@ def jacobian(
     """Task gradients as rows, ``J[t] = dL_t / dv`` flattened and in the order of the variables.
 
     Looped vector-Jacobian products: no limits on what the network is made of (recurrent, compiled,
-    in-place), and on a
-    CPU as fast as batching them. The graph stays usable.
+    in-place), and on a CPU as fast as batching them. The graph stays usable.
 
     Args:
         losses: ``[T]``.
@@ -360,7 +352,7 @@ def jacobian_rows(
     rows = space.take(
         len(seeds), sum(sizes), dtype=row_dtype(variables), device=variables[0].device
     )
-    targets = [edge_of(variable) for variable in variables]
+    targets = [get_gradient_edge(variable) for variable in variables]
     for row, seed in zip(rows, seeds, strict=True):
         pieces = row.split(sizes)
         for piece, gradient in zip(pieces, vector_jacobian(seed, targets), strict=True):

@@ -3,25 +3,24 @@
 Shape legend: T tasks, B batch, D features, C columns of all linear heads together.
 
 Where every head starts with a linear layer ``y = z W^T + b`` and each column of y belongs to one
-task, the gradient of
-task t with respect to z is ``R_t W_t``: the gradients R ``[B, C]`` of its columns times its rows of
-``W [C, D]``. Then
-``<dL_s/dz, dL_t/dz>`` sums ``(R^T R) * (W W^T)`` over the columns of s and t: one backward pass
-from all losses to the
-columns gives everything, and the gradients ``[T, B, D]`` are never formed.
+task, the gradient of task t with respect to z is ``R_t W_t``: the gradients R ``[B, C]`` of its
+columns times its rows of ``W [C, D]``. Then ``<dL_s/dz, dL_t/dz>`` sums ``(R^T R) * (W W^T)`` over
+the columns of s and t: one backward pass from all losses to the columns gives everything, and the
+gradients ``[T, B, D]`` are never formed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from polytask.gradients.engine import Seed, TaskGradients, jacobian, scaled
-from polytask.gradients.graph import Node, edge_of, leaves, linear_input, task_roots
+from polytask.gradients.graph import Node, leaves, linear_input, task_roots
 
 #: Digits that tell tasks apart; 2 ** 15 is far from the largest single-precision number.
 CODE_BASE = 16
@@ -29,6 +28,7 @@ CODE_BASE = 16
 __all__ = ["LinearHeads", "feature_gramian", "linear_heads", "trunk_seeds"]
 
 
+@dataclass(frozen=True)
 class LinearHeads:
     """The linear layers that all heads start with, and the gradient of every column.
 
@@ -38,10 +38,9 @@ class LinearHeads:
         owner: Task of each column ``[C]``.
     """
 
-    def __init__(self, columns: Tensor, weight: Tensor, owner: Tensor) -> None:
-        self.columns = columns
-        self.weight = weight
-        self.owner = owner
+    columns: Tensor
+    weight: Tensor
+    owner: Tensor
 
     def gramian(self, tasks: int, rows: int | None = None) -> Tensor:
         """Inner products ``[T, T]`` of the task gradients with respect to the first ``rows``
@@ -59,7 +58,7 @@ class LinearHeads:
 
     def seeds(self, features: Tensor, tasks: int) -> list[Seed]:
         """Each task's backward pass, starting at the features instead of at its loss."""
-        edge = edge_of(features)
+        edge = get_gradient_edge(features)
         found: list[Seed] = []
         for task in range(tasks):
             own = self.owner == task
@@ -93,12 +92,13 @@ def feature_gramian(
         tensor([[1., 1.],
                 [1., 2.]])
     """
-    heads = linear_heads(losses, features)
+    roots = task_roots(losses)
+    heads = linear_heads(roots, features)
     rows = math.ceil(fraction * len(features))
     if heads is not None:
         return heads.gramian(len(losses), rows)
     if rows == len(features):
-        return TaskGradients(task_roots(losses), [features], memory=memory, rules=False).gram
+        return TaskGradients(roots, [features], memory=memory, rules=False).gram
     numbers = features[0].numel() * rows
     part = jacobian(losses, [features])[:, :numbers]
     return part @ part.mT
@@ -128,7 +128,7 @@ def trunk_seeds(
         and features.requires_grad
         and _is_bottleneck(features, roots, variables)
     ):
-        heads = linear_heads(losses, features)
+        heads = linear_heads(roots, features)
         if heads is not None:
             return scaled(heads.seeds(features, len(losses)), scale)
     return scaled(roots, scale)
@@ -137,26 +137,24 @@ def trunk_seeds(
 def _is_bottleneck(features: Tensor, roots: Sequence[Seed], variables: Sequence[Tensor]) -> bool:
     """Whether the losses depend on the variables through the features only."""
     edges = [root[0] for root in roots if root is not None]
-    around = {id(leaf) for leaf in leaves(edges, {edge_of(features).node})}
+    around = {id(leaf) for leaf in leaves(edges, {get_gradient_edge(features).node})}
     return all(variable.is_leaf and id(variable) not in around for variable in variables)
 
 
-def linear_heads(losses: Tensor, features: Tensor) -> LinearHeads | None:
+def linear_heads(roots: Sequence[Seed], features: Tensor) -> LinearHeads | None:
     """The closed form's ingredients, or None where heads do not start with linear layers whose
     columns have one task.
 
     Args:
-        losses: ``[T]``.
+        roots: T starts, see ``task_roots``.
         features: ``[B, D]``.
     """
     if features.dim() != 2:
         return None
-    roots = task_roots(losses)
-    edge = edge_of(features)
-    layers, owners = _first_layers(roots, edge.node)
+    layers, owners = _first_layers(roots, get_gradient_edge(features).node)
     if not layers:
         return None
-    weight = torch.cat([_weight_of(layer) for layer in layers])
+    weight = torch.cat([layer._saved_mat2.detach().mT for layer in layers])
     targets = [GradientEdge(layer, 0) for layer in layers]
     if all(len(tasks) == 1 for tasks in owners):
         columns = _all_at_once(roots, targets)
@@ -175,26 +173,28 @@ def _first_layers(roots: Sequence[Seed], features: Node) -> tuple[list[Node], li
     each.
     """
     owners: dict[Node, list[int]] = {}
-    known: dict[Node, set[Node]] = {}
+    known: dict[Node, list[Node]] = {}
     for task, root in enumerate(roots):
         if root is None:
             continue
         start = root[0].node
+        if start is features:
+            return [], []
         if start not in known:
-            reached = _consumers(start, features)
-            if reached is None:
-                return [], []
-            known[start] = reached
+            consumers = _consumers(start, features)
+            for node, position in consumers:
+                # The input of a layer stands before its weight, which comes last.
+                if position != len(node.next_functions) - 2 or linear_input(node) is None:
+                    return [], []
+            known[start] = [node for node, _ in consumers]
         for layer in known[start]:
             owners.setdefault(layer, []).append(task)
     return list(owners), list(owners.values())
 
 
-def _consumers(start: Node, features: Node) -> set[Node] | None:
-    """Linear layers on the features below a loss; None if something else uses the features."""
-    if start is features:
-        return None
-    found: set[Node] = set()
+def _consumers(start: Node, features: Node) -> list[tuple[Node, int]]:
+    """The nodes below a loss that use the features, and as which of their inputs."""
+    found: list[tuple[Node, int]] = []
     seen: set[Node] = set()
     pending = [start]
     while pending:
@@ -204,20 +204,10 @@ def _consumers(start: Node, features: Node) -> set[Node] | None:
         seen.add(node)
         for position, (parent, _) in enumerate(node.next_functions):
             if parent is features:
-                is_input = (
-                    linear_input(node) is not None and position == len(node.next_functions) - 2
-                )
-                if not is_input:
-                    return None
-                found.add(node)
+                found.append((node, position))
             elif parent is not None:
                 pending.append(parent)
     return found
-
-
-def _weight_of(layer: Node) -> Tensor:
-    weight: Tensor = layer._saved_mat2.detach().mT
-    return weight
 
 
 def _all_at_once(roots: Sequence[Seed], targets: list[GradientEdge]) -> list[Tensor]:

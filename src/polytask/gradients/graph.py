@@ -3,32 +3,27 @@
 Shape legend: T tasks, N rows (examples, or examples times positions), I fan-in, O fan-out.
 
 The engine needs no hooks and no module: what a layer rule needs (the layer's input, and a place to
-catch the gradient
-that arrives at its output) is in the graph that the forward pass has left behind.
+catch the gradient that arrives at its output) is in the graph that the forward pass has left
+behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-__all__ = ["Uses", "batch_roots", "edge_of", "find_uses", "leaves", "linear_input", "task_roots"]
+__all__ = ["Uses", "batch_roots", "find_uses", "leaves", "linear_input", "task_roots"]
 
 #: A node of the autograd graph. ``torch.autograd.graph.Node`` declares no ``_saved_*`` attributes,
-#: which the layer
-#: rules read.
+#: which the layer rules read.
 Node: TypeAlias = Any
 
 ACCUMULATE = "torch::autograd::AccumulateGrad"
-
-
-def edge_of(tensor: Tensor) -> GradientEdge:
-    """The place in the graph where the gradient of a tensor arrives."""
-    return get_gradient_edge(tensor)
 
 
 def task_roots(losses: Tensor) -> list[tuple[GradientEdge, Tensor] | None]:
@@ -36,15 +31,14 @@ def task_roots(losses: Tensor) -> list[tuple[GradientEdge, Tensor] | None]:
     loss.
 
     Losses that were stacked from scalars are taken apart again: a backward pass from one element of
-    the stack would
-    send zeros through the heads of all other tasks, T passes T heads each.
+    the stack would send zeros through the heads of all other tasks, T passes T heads each.
 
     Args:
         losses: ``[T]``.
     """
     if not losses.requires_grad:
         return [None] * len(losses)
-    edge = edge_of(losses)
+    edge = get_gradient_edge(losses)
     return _vector_roots(edge.node, edge.output_nr, losses)
 
 
@@ -74,7 +68,7 @@ def batch_roots(losses: Tensor) -> list[list[tuple[GradientEdge, Tensor] | None]
         return [_vector_roots(parent, number, losses[0]) for parent, number in node.next_functions]
     if not losses.requires_grad:
         return [[None] * losses.shape[1] for _ in losses]
-    edge = edge_of(losses)
+    edge = get_gradient_edge(losses)
     starts = torch.eye(losses.numel(), dtype=losses.dtype, device=losses.device)
     seeds = [(edge, start.view_as(losses)) for start in starts]
     count = losses.shape[1]
@@ -100,23 +94,17 @@ def leaves(roots: Iterable[GradientEdge], stop: Collection[Node] = ()) -> list[T
     return found
 
 
+@dataclass(frozen=True)
 class Uses:
-    """How a set of variables is used: the nodes that consume each of them, and how far those are
-    from the losses.
+    """How a set of variables is used.
 
     Args:
-        consumers: Variable's node to the nodes that it feeds.
+        consumers: Node to the nodes that use its value, once per use.
         order: Node to its position in a topological order from the losses down.
     """
 
-    def __init__(self, consumers: dict[Node, list[Node]], order: dict[Node, int]) -> None:
-        self.consumers = consumers
-        self.order = order
-
-    def only_consumer(self, node: Node) -> Node | None:
-        """The one node that uses this node's value, or None if there are several (or none)."""
-        users = self.consumers.get(node, [])
-        return users[0] if len(users) == 1 else None
+    consumers: dict[Node, list[Node]]
+    order: dict[Node, int]
 
 
 def find_uses(roots: Iterable[GradientEdge], stop: Collection[Node] = ()) -> Uses:

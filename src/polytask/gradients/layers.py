@@ -5,13 +5,10 @@ Shape legend: T tasks, N rows (examples, or examples times positions), I fan-in,
 vocabulary, U distinct codes.
 
 The gradient of a linear layer's weight is ``D_t^T A`` with the layer's input ``A [N, I]`` and the
-gradient ``D_t [N, O]``
-that task t sends to its output. Only inner products are wanted, ``<D_s^T A, D_t^T A> = <D_s, (A
-A^T) D_t>``, so any
-``F`` with ``F^T F = A A^T`` gives coordinates ``F D_t`` of the gradients with the same Gramian. A
-triangular ``F [N, N]``
-costs ``N^2 O / 2`` multiplications per task instead of ``N I O`` and pays where there are fewer
-rows than inputs. The
+gradient ``D_t [N, O]`` that task t sends to its output. Only inner products are wanted,
+``<D_s^T A, D_t^T A> = <D_s, (A A^T) D_t>``, so any ``F`` with ``F^T F = A A^T`` gives coordinates
+``F D_t`` of the gradients with the same Gramian. A triangular ``F [N, N]`` costs ``N^2 O / 2``
+multiplications per task instead of ``N I O`` and pays where there are fewer rows than inputs. The
 gradient of an embedding has at most U rows that are not zero; they are its coordinates.
 """
 
@@ -34,23 +31,18 @@ TRIANGLE_BLOCKS = 4
 class LayerRule(ABC):
     """Coordinates of a weight's task gradients, from the gradient that arrives at the layer's
     output.
-
-    Args:
-        node: The layer's node in the graph; its first output is the layer's output.
-        size: Coordinates per task.
-        saving: Multiplications saved per task against forming the weight's gradient.
-        overhead: Multiplications spent once per step.
-        final_pass: Multiplications that the layer adds to one ordinary backward pass.
     """
 
-    def __init__(
-        self, node: Node, *, size: int, saving: float, overhead: float, final_pass: float = 0.0
-    ) -> None:
-        self.node = node
-        self.size = size
-        self.saving = saving
-        self.overhead = overhead
-        self.final_pass = final_pass
+    #: The layer's node in the graph; its first output is the layer's output.
+    node: Node
+    #: Coordinates per task.
+    size: int
+    #: Multiplications saved per task against forming the weight's gradient.
+    saving: float
+    #: Multiplications spent once per step.
+    overhead: float
+    #: Multiplications that the layer adds to one ordinary backward pass.
+    final_pass: float = 0.0
 
     @abstractmethod
     def prepare(self) -> None:
@@ -75,23 +67,21 @@ class ProductRule(LayerRule):
 
     def __init__(self, node: Node, *, rows: int, fan_in: int, fan_out: int) -> None:
         triangle = rows * rows * fan_out * (1 + 1 / TRIANGLE_BLOCKS) / 2
-        super().__init__(
-            node,
-            size=rows * fan_out,
-            saving=rows * fan_in * fan_out - triangle,
-            overhead=rows * rows * (2.0 * fan_in + 4.0 * rows),  # double precision counts twice
-            final_pass=2.0 * rows * fan_in * fan_out,
-        )
+        self.node = node
         self.rows = rows
         self.fan_out = fan_out
+        self.size = rows * fan_out
+        self.saving = rows * fan_in * fan_out - triangle
+        self.overhead = rows * rows * (2.0 * fan_in + 4.0 * rows)  # double precision counts twice
+        self.final_pass = 2.0 * rows * fan_in * fan_out
         self._factor: Tensor | None = None
 
     def prepare(self) -> None:
         """Factor ``A A^T``.
 
         Cholesky in double precision is exact enough for single-precision gradients and ten times
-        faster than QR; QR
-        of ``A^T`` does not square the condition number and has no trouble with dependent rows.
+        faster than QR; QR of ``A^T`` does not square the condition number and has no trouble with
+        dependent rows.
         """
         inputs = (
             _patches(self.node)
@@ -136,13 +126,14 @@ class EmbeddingRule(LayerRule):
 
     def __init__(self, node: Node, *, rows: int, vocabulary: int, width: int) -> None:
         used = min(rows, vocabulary)
-        # Its saving is memory traffic, not multiplications; count one per number that is not
-        # written and read again.
-        super().__init__(
-            node, size=used * width, saving=2.0 * (vocabulary - used) * width, overhead=8.0 * rows
-        )
+        self.node = node
         self.used = used
         self.width = width
+        self.size = used * width
+        # Its saving is memory traffic, not multiplications; count one per number that is not
+        # written and read again.
+        self.saving = 2.0 * (vocabulary - used) * width
+        self.overhead = 8.0 * rows
         self._places: Tensor | None = None
         self._kept: Tensor | None = None
 
@@ -166,17 +157,17 @@ def find_rule(variable: Node, uses: Uses) -> LayerRule | None:
     """The layer rule of a weight that is used exactly once, in a layer that has a rule; else
     None.
     """
-    consumer = uses.only_consumer(variable)
-    if consumer is None:
+    users = uses.consumers.get(variable, [])
+    if len(users) != 1:
         return None
+    consumer = users[0]
     if consumer.name() == "TBackward0":
-        layer = uses.only_consumer(consumer)
-        inputs = None if layer is None else linear_input(layer)
-        if layer is None or inputs is None or layer.next_functions[-1][0] is not consumer:
+        layers = uses.consumers.get(consumer, [])
+        inputs = linear_input(layers[0]) if len(layers) == 1 else None
+        if inputs is None or layers[0].next_functions[-1][0] is not consumer:
             return None
-        return ProductRule(
-            layer, rows=inputs.shape[0], fan_in=inputs.shape[1], fan_out=variable.variable.shape[0]
-        )
+        fan_out = variable.variable.shape[0]
+        return ProductRule(layers[0], rows=inputs.shape[0], fan_in=inputs.shape[1], fan_out=fan_out)
     if consumer.name() == "ConvolutionBackward0":
         return _convolution_rule(variable, consumer)
     if consumer.name() == "EmbeddingBackward0" and not consumer._saved_scale_grad_by_freq:

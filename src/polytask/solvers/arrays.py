@@ -25,11 +25,12 @@ __all__ = [
     "Solution",
     "SolverReport",
     "accepted",
-    "check_gram",
+    "gram_to_array",
     "rounding",
     "to_array",
     "to_tensor",
     "unit_gram",
+    "unit_trace",
 ]
 
 Array = NDArray[np.float64]
@@ -61,15 +62,24 @@ class Solution(NamedTuple):
     report: SolverReport
 
 
-def check_gram(gram: Tensor, name: str = "gram") -> None:
-    """Raise unless ``gram`` is a floating point tensor ``[..., T, T]`` of finite numbers."""
+def gram_to_array(gram: Tensor) -> Array:
+    """A float64 copy ``[N, T, T]`` on the CPU of Gramians ``[..., T, T]``.
+
+    Raises:
+        TypeError: If ``gram`` does not hold floating point numbers.
+        ValueError: If it is not square or not finite.
+    """
     if not gram.is_floating_point():
-        raise TypeError(f"`{name}` must be a floating point tensor, found {gram.dtype}.")
+        raise TypeError(f"`gram` must be a floating point tensor, found {gram.dtype}.")
     if gram.dim() < 2 or gram.shape[-1] != gram.shape[-2] or gram.shape[-1] == 0:
-        raise ValueError(f"`{name}` must have shape [..., T, T], found {tuple(gram.shape)}.")
+        raise ValueError(f"`gram` must have shape [..., T, T], found {tuple(gram.shape)}.")
+    array = gram.detach().to("cpu", torch.float64, copy=True).numpy()
+    if not np.isfinite(array).all():
+        raise ValueError("`gram` has elements that are not finite; look for a diverged loss.")
+    return array.reshape(math.prod(array.shape[:-2]), *array.shape[-2:])
 
 
-def to_array(tensor: Tensor, trailing: int, name: str = "gram") -> Array:
+def to_array(tensor: Tensor, trailing: int, name: str) -> Array:
     """A float64 copy ``[N, ...]`` on the CPU that keeps the last ``trailing`` dimensions.
 
     Raises:
@@ -95,6 +105,13 @@ def accepted(precision: float) -> float:
 def rounding(tensor: Tensor) -> float:
     """The relative rounding error of a tensor's data type: what its zeros may look like."""
     return float(torch.finfo(tensor.dtype).eps)
+
+
+def unit_trace(gram: Array) -> Array:
+    """Gramians ``[N, T, T]`` divided by their traces, which keeps products away from overflow."""
+    trace = np.einsum("nii->n", gram)
+    scaled: Array = gram / np.where(trace > 0, trace, 1)[:, None, None]
+    return scaled
 
 
 def unit_gram(gram: Array) -> tuple[Array, Array]:

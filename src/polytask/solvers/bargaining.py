@@ -13,9 +13,8 @@ from polytask.solvers.arrays import (
     Mask,
     Solution,
     SolverReport,
-    check_gram,
+    gram_to_array,
     rounding,
-    to_array,
     to_tensor,
     unit_gram,
 )
@@ -64,10 +63,9 @@ def bargain(gram: Tensor, *, power: float = 1.0) -> Solution:
         Ban, Ji. Fair resource allocation in multi-task learning. ICML 2024, equation 5.
         https://arxiv.org/abs/2402.15638
     """
-    check_gram(gram)
     if not 0 < power < np.inf:
         raise ValueError(f"`power` must be positive and finite, found {power}.")
-    array = to_array(gram, 2)
+    array = gram_to_array(gram)
     squares = np.einsum("nii->ni", array)
     alive = squares > 0
     # Powers of the squared norms of the original Gramian, so that the weights have their proper

@@ -14,10 +14,10 @@ from polytask.solvers.arrays import (
     Solution,
     SolverReport,
     accepted,
-    check_gram,
+    gram_to_array,
     rounding,
-    to_array,
     to_tensor,
+    unit_trace,
 )
 from polytask.solvers.dual_cone import project_dual_cone_arrays
 from polytask.solvers.min_norm import min_norm_arrays
@@ -55,12 +55,9 @@ def conflict_averse(gram: Tensor, *, c: float) -> Solution:
         Liu, Liu, Jin, Stone, Liu. Conflict-averse gradient descent for multi-task learning. NeurIPS
         2021, equations 3-4, algorithm 1. https://arxiv.org/abs/2110.14048
     """
-    check_gram(gram)
     if not c >= 0:
         raise ValueError(f"`c` must be >= 0, found {c}.")
-    array = to_array(gram, 2)
-    trace = np.einsum("nii->n", array)
-    array /= np.where(trace > 0, trace, 1)[:, None, None]
+    array = unit_trace(gram_to_array(gram))
     precision = rounding(gram)
     weights = np.full(array.shape[:2], 1 / array.shape[1])
     iterations, residual = 0, 0.0

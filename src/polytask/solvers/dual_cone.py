@@ -13,7 +13,7 @@ from polytask.solvers.arrays import (
     Solution,
     SolverReport,
     accepted,
-    check_gram,
+    gram_to_array,
     rounding,
     to_array,
     to_tensor,
@@ -51,13 +51,12 @@ def project_dual_cone(gram: Tensor, coefficients: Tensor) -> Solution:
         Quinton, Rey. Jacobian descent for multi-objective optimization. 2024, section 3.
         https://arxiv.org/abs/2406.16232
     """
-    check_gram(gram)
     if coefficients.shape[:-2] != gram.shape[:-2] or coefficients.shape[-1:] != gram.shape[-1:]:
         raise ValueError(
             "`coefficients` must have shape [..., M, T] for a Gramian of shape"
             f" {tuple(gram.shape)}, found {tuple(coefficients.shape)}."
         )
-    array, sides = to_array(gram, 2), to_array(coefficients, 2, "coefficients")
+    array, sides = gram_to_array(gram), to_array(coefficients, 2, "coefficients")
     result, iterations, residual = project_dual_cone_arrays(array, sides, rounding(gram))
     report = SolverReport(residual <= accepted(rounding(gram)), iterations, residual)
     return Solution(to_tensor(result, gram, tuple(coefficients.shape)), report)

@@ -15,9 +15,8 @@ from polytask.solvers.arrays import (
     Solution,
     SolverReport,
     accepted,
-    check_gram,
+    gram_to_array,
     rounding,
-    to_array,
     to_tensor,
     unit_gram,
 )
@@ -58,8 +57,7 @@ def min_norm(gram: Tensor) -> Solution:
         Comptes Rendus Mathematique 350, 2012, theorem 2.2.
         https://doi.org/10.1016/j.crma.2012.03.014
     """
-    check_gram(gram)
-    weights, iterations, residual = min_norm_arrays(to_array(gram, 2), rounding(gram))
+    weights, iterations, residual = min_norm_arrays(gram_to_array(gram), rounding(gram))
     report = SolverReport(residual <= accepted(rounding(gram)), iterations, residual)
     return Solution(to_tensor(weights, gram, tuple(gram.shape[:-1])), report)
 
@@ -141,13 +139,12 @@ def min_norm_frank_wolfe(
         2.
         https://arxiv.org/abs/1810.04650
     """
-    check_gram(gram)
     if max_iterations < 1 or tolerance < 0:
         raise ValueError(
             "`max_iterations` must be >= 1 and `tolerance` >= 0,"
             f" found {max_iterations} and {tolerance}."
         )
-    array = to_array(gram, 2)
+    array = gram_to_array(gram)
     found = [_frank_wolfe(own, max_iterations, tolerance) for own in array]
     weights = np.stack([own for own, _, _ in found]) if found else np.zeros(array.shape[:2])
     iterations = max((own for _, own, _ in found), default=0)

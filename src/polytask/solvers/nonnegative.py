@@ -50,8 +50,8 @@ def solve_nonnegative(
     References:
         Portugal, Judice, Vicente. A comparison of block pivoting and interior-point algorithms for
         linear least squares problems with nonnegative variables. Mathematics of Computation 63,
-        1994. https://doi.org/10.2307/2153286 Lawson, Hanson. Solving Least Squares Problems.
-        Prentice-Hall 1974, chapter 23.
+        1994. https://doi.org/10.2307/2153286
+        Lawson, Hanson. Solving Least Squares Problems. Prentice-Hall 1974, chapter 23.
         https://doi.org/10.1137/1.9781611971217
     """
     size = target.shape[1]
@@ -65,16 +65,12 @@ def solve_nonnegative(
         solution[row], more = _lawson_hanson(own, target[row], solution[row].clip(min=0))
         iterations = max(iterations, more)
     if rounding > 1e-12:
-        _remove_ridge(matrix, target, solution)
+        # Solve again without the ridge; where that changes little, the blocks are regular.
+        exact = _solve_blocks(matrix, target, solution > 0)
+        change = np.abs(exact - solution).max(axis=-1)
+        regular = (exact.min(axis=-1) >= 0) & (change <= 0.01 * solution.max(axis=-1))
+        solution[regular] = exact[regular]
     return solution, iterations, _violation(matrix, target, solution)
-
-
-def _remove_ridge(matrix: Array, target: Array, solution: Array) -> None:
-    """Solve again without the ridge where that changes little: there the blocks are regular."""
-    exact = _solve_blocks(matrix, target, solution > 0)
-    change = np.abs(exact - solution).max(axis=-1)
-    regular = (exact.min(axis=-1) >= 0) & (change <= 0.01 * solution.max(axis=-1))
-    solution[regular] = exact[regular]
 
 
 def _slack(matrix: Array, target: Array, solution: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polytask.solvers.arrays import Array, check_gram, to_array, to_tensor
+from polytask.solvers.arrays import Array, gram_to_array, to_array, to_tensor
 
 __all__ = ["descend_simplex", "project_simplex"]
 
@@ -87,7 +87,6 @@ def descend_simplex(
         Xiao, Ban, Ji. Direction-oriented multi-objective learning. NeurIPS 2023, algorithm 1.
         https://arxiv.org/abs/2305.18409
     """
-    check_gram(gram)
     if steps < 0 or not step_size > 0 or not 0 <= momentum < 1:
         raise ValueError(
             "`steps` must be >= 0, `step_size` > 0 and `momentum` in [0, 1),"
@@ -97,7 +96,7 @@ def descend_simplex(
     for name, vector in (("start", start), ("pull", pull)):
         if vector is not None and tuple(vector.shape) != shape:
             raise ValueError(f"`{name}` must have shape {shape}, found {tuple(vector.shape)}.")
-    matrix, point = to_array(gram, 2), to_array(start, 1, "start")
+    matrix, point = gram_to_array(gram), to_array(start, 1, "start")
     linear = np.zeros_like(point) if pull is None else to_array(pull, 1, "pull")
     for problem, own in enumerate(matrix):
         weights, velocity = point[problem], np.zeros(shape[-1])

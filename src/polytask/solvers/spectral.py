@@ -13,11 +13,12 @@ from torch import Tensor
 from polytask.solvers.arrays import (
     Array,
     Mask,
-    check_gram,
+    gram_to_array,
     rounding,
     to_array,
     to_tensor,
     unit_gram,
+    unit_trace,
 )
 
 __all__ = ["AlignedScale", "align_components", "conflict_free", "equal_projections"]
@@ -49,12 +50,9 @@ def align_components(gram: Tensor, preference: Tensor, *, scale: AlignedScale = 
         Senushkin, Patakin, Kuznetsov, Konushin. Independent component alignment for multi-task
         learning. CVPR 2023, algorithm 1, equations 9-12. https://arxiv.org/abs/2305.19000
     """
-    check_gram(gram)
     if scale not in ("min", "median", "rmse"):
         raise ValueError(f"`scale` must be 'min', 'median' or 'rmse', found {scale!r}.")
-    array = to_array(gram, 2)
-    trace = np.einsum("nii->n", array)
-    array /= np.where(trace > 0, trace, 1)[:, None, None]
+    array = unit_trace(gram_to_array(gram))
     values, vectors = np.linalg.eigh(array)
     size = values.shape[-1]
     kept = (values > values[:, -1:] * size * rounding(gram)) & (values > 0)
@@ -100,8 +98,7 @@ def equal_projections(gram: Tensor) -> Tensor:
         2021, equation 6.
         https://openreview.net/forum?id=IMPnRXEWpvr
     """
-    check_gram(gram)
-    cosines, norms = unit_gram(to_array(gram, 2))
+    cosines, norms = unit_gram(gram_to_array(gram))
     alive = norms > 0
     shortest = np.where(alive, norms, np.inf).min(axis=-1, keepdims=True)
     shortest[np.isinf(shortest)] = 1
@@ -147,8 +144,7 @@ def conflict_free(gram: Tensor) -> Tensor:
         Liu, Chu, Thuerey. ConFIG: towards conflict-free training of physics informed neural
         networks. ICLR 2025, equations 2-3. https://arxiv.org/abs/2408.11104
     """
-    check_gram(gram)
-    cosines, norms = unit_gram(to_array(gram, 2))
+    cosines, norms = unit_gram(gram_to_array(gram))
     alive = (norms > 0).astype(np.float64)
     values, vectors, kept = _range_of(cosines, rounding(gram))
     rotated = np.einsum("nij,ni->nj", vectors, alive)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polytask.solvers.arrays import Array, check_gram, to_array, to_tensor
+from polytask.solvers.arrays import gram_to_array, to_array, to_tensor, unit_trace
 
 __all__ = ["Vaccination", "project_conflicts", "random_orders", "vaccinate"]
 
@@ -69,7 +69,7 @@ def project_conflicts(gram: Tensor, orders: Tensor) -> Tensor:
         2020, algorithm 1.
         https://arxiv.org/abs/2001.06782
     """
-    array, visits = _prepare(gram, orders)
+    array, visits = unit_trace(gram_to_array(gram)), _visits(orders, gram)
     squares = np.einsum("nii->ni", array)
     inverse = np.where(squares > 0, 1 / np.where(squares > 0, squares, 1), 0)
     size = squares.shape[-1]
@@ -125,7 +125,7 @@ def vaccinate(gram: Tensor, orders: Tensor, targets: Tensor, *, beta: float) -> 
         optimization in massively multilingual models. ICLR 2021, equations 2-3, algorithm 1.
         https://arxiv.org/abs/2010.05874
     """
-    array, visits = _prepare(gram, orders)
+    array, visits = unit_trace(gram_to_array(gram)), _visits(orders, gram)
     if targets.shape != gram.shape:
         raise ValueError(
             f"`targets` must have the shape {tuple(gram.shape)} of `gram`,"
@@ -169,9 +169,8 @@ def _flat_rows(visits: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np
     return tasks * size, tasks - tasks % size
 
 
-def _prepare(gram: Tensor, orders: Tensor) -> tuple[Array, NDArray[np.int64]]:
-    """Gramians ``[N, T, T]`` divided by their traces, and visits ``[N, T, V]``, checked."""
-    check_gram(gram)
+def _visits(orders: Tensor, gram: Tensor) -> NDArray[np.int64]:
+    """Visits ``[N, T, V]``, checked."""
     size = gram.shape[-1]
     if orders.dtype != torch.int64 or orders.shape[:-1] != gram.shape[:-1]:
         raise ValueError(
@@ -182,6 +181,4 @@ def _prepare(gram: Tensor, orders: Tensor) -> tuple[Array, NDArray[np.int64]]:
     visits = orders.cpu().numpy().reshape(count, size, orders.shape[-1])
     if visits.size and not 0 <= visits.min() <= visits.max() < size:
         raise ValueError(f"`orders` must hold task indices from 0 to {size - 1}.")
-    array = to_array(gram, 2)
-    trace = np.einsum("nii->n", array)
-    return array / np.where(trace > 0, trace, 1)[:, None, None], visits
+    return visits

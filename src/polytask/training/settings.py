@@ -58,7 +58,6 @@ class TrainingSettings:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         for name, least in (("epochs", 1), ("accumulate", 1), ("warmup_steps", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be >= {least}, found {getattr(self, name)}.")

@@ -62,7 +62,7 @@ class TrainingStep:
         self.losses = TaskLosses(architecture.tasks, member_weights=architecture.member_weights())
         self.positions = {task.name: i for i, task in enumerate(architecture.tasks)}
         # Gradient methods start from the shared representation, or share head work through it.
-        self._looks_at_gradients = getattr(balancer, "scope", None) in ("trunk", "features")
+        self._looks_at_gradients = balancer.scope in ("trunk", "features")
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._clipped = [] if clip_norm is None else self._clip_groups(clip_norm)
         self._shared = list(architecture.shared_parameters())
@@ -88,7 +88,7 @@ class TrainingStep:
         )
         tasks = self._tasks_of(batches)
         positions = [self.positions[name] for name in tasks]
-        shared = self._last_shared if getattr(balancer, "scope", None) == "last" else self._shared
+        shared = self._last_shared if balancer.scope == "last" else self._shared
         counts = _label_counts(batches) if accumulates else None
         one_by_one = accumulates and balancer.affine
 
@@ -117,7 +117,7 @@ class TrainingStep:
                 shared=shared,
                 features=features if len(batches) == 1 else None,
                 tasks=positions,
-                subset=lambda fraction: self._losses_of_part(batches, tasks, fraction),
+                partial_losses=lambda fraction: self._losses_of_part(batches, tasks, fraction),
             )
         if self.strategy is not None:
             self.strategy.edit_gradients(self.architecture)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from polytask.architectures.variables.traveling_observer import TravelingObserver
 from polytask.architectures.variables.variable_embeddings import VariableEmbeddings
-from polytask.balancers import MGDA
+from polytask.balancers import MGDA, GradientOptions
 from polytask.checks import architectures as checks
 from polytask.problems import Problem
 from polytask.problems.table_batch import TableBatch, TableShape
@@ -398,7 +398,9 @@ def test_gradient_methods_see_the_same_with_and_without_chunks(scope):
         parameters = (
             model.last_shared_parameters() if scope == "last" else model.shared_parameters()
         )
-        weights = MGDA(scope=scope).backward(losses, shared=list(parameters))
+        weights = MGDA(gradients=GradientOptions(scope=scope)).backward(
+            losses, shared=list(parameters)
+        )
         found.append([weights, *(parameter.grad for parameter in model.parameters())])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
