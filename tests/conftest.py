@@ -1,4 +1,4 @@
-"""What every test has: one thread, fixed seeds, and the shared data where a machine has it."""
+"""What every test has: few threads, fixed seeds, and the shared data where a machine has it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
-torch.set_num_threads(1)
+# As many threads as the caller asks for, else one: several processes test at the same time.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+SEED = int(os.environ.get("POLYTASK_TEST_SEED", "0"))
 
 
 @pytest.fixture(autouse=True)
 def fixed_seeds():
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
 
 
 @pytest.fixture(scope="session")

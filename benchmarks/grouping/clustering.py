@@ -57,7 +57,7 @@ def measure(folder: Path, groups: int, threads: int) -> dict[str, Any]:
     import torch
     from sklearn.metrics import adjusted_rand_score
 
-    from polytask.grouping.clustering import cluster
+    from polytask.grouping import cluster
 
     torch.set_num_threads(threads)
     maps = np.load(folder / FILE, mmap_mode="r")
@@ -114,7 +114,8 @@ def count(options: argparse.Namespace) -> dict[str, Any]:
     """How often each number of groups is chosen, by kind of problem and number of tasks."""
     import torch
 
-    from polytask.grouping.clustering import choose_num_groups, squared_distances
+    from polytask.grouping import choose_num_groups
+    from polytask.grouping.clustering.distances import squared_distances
 
     torch.set_num_threads(options.threads)
     kinds = [("groups", groups, size) for groups, size in PLANTED]

@@ -16,7 +16,7 @@ from torch import nn
 
 from polytask.architectures import CustomArchitecture
 from polytask.balancers import FixedWeights
-from polytask.grouping import clustering
+from polytask.grouping import memberships, point_votes
 from polytask.grouping.appendix_b import (
     ArrayDataset,
     BaseDataModule,
@@ -520,7 +520,7 @@ def test_memberships_are_those_of_the_clustering() -> None:
     means = torch.stack([points[k : k + 4].mean(0) for k in (0, 4, 8)])
     for fuzzifier in (2.0, 1.07):
         found = DatamapTaskClustering(maps, 3).cluster(fuzzifier)
-        expected = clustering.memberships(points, means, fuzzifier)
+        expected = memberships(points, means, fuzzifier)
         order = found[::4].argmax(1)  # groups are numbered as they come
         torch.testing.assert_close(found[:, order], expected, rtol=1e-6, atol=1e-9)
     hard = DatamapTaskClustering(maps, 3, ClusteringType.KMEANS).cluster()
@@ -534,7 +534,7 @@ def test_memberships_are_those_of_the_clustering() -> None:
         fuzzy.compute_membership(points, fuzzy.cluster_centers_), fuzzy.fmm_, rtol=1e-3, atol=1e-4
     )
     votes = DatamapTaskClustering(maps, 3, ClusteringType.POINT_BASED).cluster()
-    torch.testing.assert_close(votes, clustering.point_votes(points, 3)[0])
+    torch.testing.assert_close(votes, point_votes(points, 3)[0])
 
 
 def test_bad_data_maps_and_the_figure(tmp_path: Path) -> None:

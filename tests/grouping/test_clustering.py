@@ -13,18 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.grouping import clustering
-from polytask.grouping.clustering import (
-    choose_num_groups,
-    cluster,
-    coordinates,
-    fuzzy_c_means,
-    k_means,
-    memberships,
-    point_votes,
-    silhouette,
-    squared_distances,
-)
+from polytask.grouping.clustering import distances, kmeans, votes
+from polytask.grouping.clustering.clusters import cluster
+from polytask.grouping.clustering.distances import coordinates, squared_distances
+from polytask.grouping.clustering.fuzzy import fuzzy_c_means, memberships
+from polytask.grouping.clustering.kmeans import k_means
+from polytask.grouping.clustering.num_groups import choose_num_groups, silhouette
+from polytask.grouping.clustering.votes import point_votes
 
 
 def cases(shared: Path, method: str) -> list[tuple[dict, dict, dict]]:
@@ -156,7 +151,7 @@ def test_bad_fuzzifiers(fuzzifier: float) -> None:
 
 @pytest.mark.parametrize("chunk", [8, 70, 2**23])
 def test_distances_in_chunks_of_any_source(chunk, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(clustering, "CHUNK", chunk)
+    monkeypatch.setattr(distances, "CHUNK", chunk)
     points = torch.rand(7, 60, generator=torch.Generator().manual_seed(1)).half()
     expected = torch.cdist(
         points.double(), points.double(), compute_mode="donot_use_mm_for_euclid_dist"
@@ -175,7 +170,7 @@ def test_distances_far_from_the_origin() -> None:
 
 @pytest.mark.parametrize("chunk", [8, 2**23])
 def test_missing_numbers(chunk, monkeypatch) -> None:
-    monkeypatch.setattr(clustering, "CHUNK", chunk)
+    monkeypatch.setattr(distances, "CHUNK", chunk)
     nan = math.nan
     points = torch.tensor(
         [[0.0, 1.0, nan, 2.0, nan], [1.0, 3.0, 5.0, nan, nan], [nan, 0.0, 1.0, 5.0, nan]]
@@ -288,8 +283,7 @@ def test_many_points_and_groups_that_lose_all_points() -> None:
     assert found.inertia < 1e-20
     expected = torch.tensor([[0.0], [1.0], [9.0]]).double()
     torch.testing.assert_close(found.centres, expected, rtol=1e-12, atol=1e-12)
-    runs = points[None]
-    labels = clustering._lloyd(runs, torch.tensor([[[0.0], [-50.0], [1.0]]]).double())
+    labels = kmeans._lloyd(points, torch.tensor([[0.0], [-50.0], [1.0]]).double())
     assert len(labels.unique()) == 3
 
 
@@ -355,8 +349,8 @@ def test_votes_of_a_sample_are_those_of_all(monkeypatch) -> None:
     kind = torch.rand(5, 2000, generator=generator) < torch.arange(1, 6)[:, None] / 6
     points = (middle[kind.long()] + 0.02 * torch.randn(5, 2000, 2, generator=generator)).flatten(1)
     everything, _ = point_votes(points, 2)
-    monkeypatch.setattr(clustering, "SAMPLE", 200)
-    monkeypatch.setattr(clustering, "CHUNK", 999)
+    monkeypatch.setattr(votes, "SAMPLE", 200)
+    monkeypatch.setattr(votes, "CHUNK", 999)
     some, centres = point_votes(points, 2)
     order = centres[:, 0].argsort()
     torch.testing.assert_close(some[:, order][:, 0], kind.double().mean(1))
@@ -446,10 +440,48 @@ def test_one_task_and_equal_tasks_are_one_group() -> None:
     assert one.memberships.tolist() == [[1.0]]
 
 
-def test_two_sorts_of_equal_tasks_are_two_groups() -> None:
-    points = torch.rand(2, 30)[torch.arange(12) % 2]
-    found = cluster(points)
-    assert found.memberships.tolist() == [[1.0, 0.0], [0.0, 1.0]] * 6
+@pytest.mark.parametrize("method", ["memberships", "fuzzy", "hard"])
+@pytest.mark.parametrize("tasks", [2, 12, 150])
+def test_two_sorts_of_equal_tasks_are_two_groups(tasks: int, method) -> None:
+    """Whatever the numbers: the mean of equal tasks is one of them only up to rounding."""
+    sorts = torch.arange(tasks) % 2
+    expected = torch.nn.functional.one_hot(sorts, 2).double()
+    for seed in range(100 if tasks < 100 else 10):
+        points = torch.rand(2, 30, generator=torch.Generator().manual_seed(seed))[sorts]
+        found = cluster(points, 2, method=method, restarts=2)
+        assert torch.equal(found.memberships, expected)
+
+
+def test_two_sorts_of_equal_tasks_are_counted() -> None:
+    for seed in range(20):
+        points = torch.rand(2, 30, generator=torch.Generator().manual_seed(seed))
+        found = cluster(points[torch.arange(12) % 2])
+        assert found.memberships.tolist() == [[1.0, 0.0], [0.0, 1.0]] * 6
+
+
+@pytest.mark.parametrize("fuzzifier", [1.07, 2.0, 5.0])
+@pytest.mark.parametrize("scale", [1e-200, 1e-12, 1.0, 1e12, 1e200])
+def test_points_on_the_mean_of_equal_points_belong_to_it_wholly(fuzzifier, scale) -> None:
+    """However the mean was summed, far from the origin too, and beside much larger points."""
+    generator = torch.Generator().manual_seed(0)
+    for copies in (1, 3, 7, 100):
+        for _ in range(20):
+            sorts = torch.randn(3, 5, dtype=torch.float64, generator=generator)
+            sorts[1] += 1e6
+            points = scale * sorts.repeat_interleave(copies, 0)
+            centres = points.reshape(3, copies, 5).mean(1)
+            added = sum(points.reshape(3, copies, 5).unbind(1)) / copies
+            expected = torch.eye(3).double().repeat_interleave(copies, 0)
+            assert torch.equal(memberships(points, centres, fuzzifier), expected)
+            assert torch.equal(memberships(points, added, fuzzifier), expected)
+
+
+def test_points_beside_a_centre_are_not_on_it() -> None:
+    """A distance that is small beside the points is one, if it is more than rounding."""
+    points = torch.tensor([[1.0], [1.0 + 1e-12], [1.0 + 3e-12]], dtype=torch.float64)
+    found = memberships(points, points[[0, 2]], 2.0)
+    assert found[0].tolist() == [1, 0]
+    torch.testing.assert_close(found[1], torch.tensor([0.8, 0.2]).double(), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize(("tasks", "problems"), [(15, 10), (40, 4)])

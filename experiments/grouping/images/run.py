@@ -38,8 +38,8 @@ from polytask.candidates.method import Budget
 from polytask.candidates.network import NetworkMethod
 from polytask.encoders import SmallCNN
 from polytask.files import write_atomically
+from polytask.grouping import cluster
 from polytask.grouping.base import Grouper
-from polytask.grouping.clustering import cluster
 from polytask.grouping.correlation import LabelCorrelation
 from polytask.grouping.data_maps import record_data_map
 from polytask.grouping.grouping import Grouping

@@ -5,15 +5,11 @@ Every grouper finds a ``Grouping`` with ``find``; the parts work on their own.
 
 from polytask.grouping.affinity_grouper import AffinityGrouper
 from polytask.grouping.base import Affinity, Grouper, GroupScores
-from polytask.grouping.clustering import (
-    Clusters,
-    choose_num_groups,
-    cluster,
-    fuzzy_c_means,
-    k_means,
-    memberships,
-    point_votes,
-)
+from polytask.grouping.clustering.clusters import Clusters, cluster
+from polytask.grouping.clustering.fuzzy import fuzzy_c_means, memberships
+from polytask.grouping.clustering.kmeans import k_means
+from polytask.grouping.clustering.num_groups import choose_num_groups
+from polytask.grouping.clustering.votes import point_votes
 from polytask.grouping.correlation import LabelCorrelation, PredictionCorrelation
 from polytask.grouping.data_maps import DataMap, DataMapRecorder, record_data_map
 from polytask.grouping.exhaustive import Exhaustive

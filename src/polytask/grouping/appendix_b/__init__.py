@@ -12,7 +12,7 @@ here                        in the rest of the package
 ``Trainer(..., args)``      ``polytask.training.Trainer(..., settings)``
 ``Trainer.task_weights``    ``polytask.balancers.FixedWeights``
 ``DataMapRecorder``         ``polytask.grouping.DataMapRecorder``, an observer of training
-``DatamapTaskClustering``   ``polytask.grouping.clustering.cluster`` and the grouper ``STG``
+``DatamapTaskClustering``   ``polytask.grouping.cluster`` and the grouper ``STG``
 ``fuzziness_index``         ``fuzzifier``
 =========================== =========================================================
 

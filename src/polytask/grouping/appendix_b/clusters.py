@@ -14,7 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from polytask.encoders.base import check_positive
-from polytask.grouping import clustering
+from polytask.grouping.clustering.clusters import ClusterMethod, cluster
+from polytask.grouping.clustering.fuzzy import fuzzy_c_means, memberships
+from polytask.grouping.clustering.kmeans import k_means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,14 +51,14 @@ class FuzzyKMeans:
 
     def fit(self, points: Tensor) -> FuzzyKMeans:
         """Find ``cluster_centers_`` ``[m, P]`` and memberships ``fmm_`` ``[n, m]``."""
-        start = clustering.k_means(points.double(), self.n_clusters, seed=self.seed).centres
-        found = clustering.fuzzy_c_means(points, start, fuzzifier=self.m)
+        start = k_means(points.double(), self.n_clusters, seed=self.seed).centres
+        found = fuzzy_c_means(points, start, fuzzifier=self.m)
         self.cluster_centers_, self.fmm_ = found.centres, found.memberships
         return self
 
     def compute_membership(self, points: Tensor, centers: Tensor) -> Tensor:
         """Memberships ``[n, m]`` in given centres (eq. 2)."""
-        return clustering.memberships(points, centers, self.m)
+        return memberships(points, centers, self.m)
 
 
 class DatamapTaskClustering:
@@ -102,13 +104,13 @@ class DatamapTaskClustering:
                 experiments; the authors' code has 1.07.
             seed: Of the first centres.
         """
-        methods: dict[ClusteringType, clustering.ClusterMethod] = {
+        methods: dict[ClusteringType, ClusterMethod] = {
             ClusteringType.POINT_BASED: "votes",
             ClusteringType.FUZZY_ITERATIVE: "fuzzy",
             ClusteringType.FUZZY_FROM_KMEANS: "memberships",
             ClusteringType.KMEANS: "hard",
         }
-        found = clustering.cluster(
+        found = cluster(
             self._data_map.flatten(1),
             self._n_clusters,
             method=methods[self._type],
