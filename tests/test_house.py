@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import graphlib
 import importlib
+import inspect
 import json
 import pkgutil
 import re
@@ -16,6 +18,7 @@ from packaging.requirements import Requirement
 
 import polytask
 from polytask.cli import main as cli
+from polytask.code import ROOT, import_graph
 
 HEAVY = ("sklearn", "pandas", "scipy", "matplotlib", "rich", "typer", "jinja2", "pyarrow")
 LIGHT_PACKAGES = (
@@ -102,6 +105,106 @@ print(json.dumps([key for key in before if before[key] != after[key]]))
     assert done.returncode == 0, done.stderr
     # Nothing but our own line: a module that prints at import would be a side effect too.
     assert json.loads(done.stdout) == []
+
+
+# --- rooms ---------------------------------------------------------------------------------------
+
+#: What every room may use: they know no learning.
+FOUNDATION = {"_version", "config", "files"}
+#: Package to the packages that its files may import; what those may import is allowed, too.
+ARROWS = {
+    "tasks": (),
+    "problems": ("tasks",),
+    "tables": ("problems",),
+    "datasets": ("tables",),
+    "solvers": (),
+    "gradients": ("solvers",),
+    "balancers": ("gradients", "tasks"),
+    "encoders": (),
+    "architectures": ("problems", "encoders"),
+    "samplers": ("problems",),
+    "training": ("architectures", "balancers", "samplers"),
+    "grouping": ("training",),
+    "runs": (),
+    "candidates": ("grouping", "datasets", "runs", "code"),
+    "serving": ("candidates",),
+    "report": (),
+    "evaluation": ("serving", "report"),
+    "checks": ("grouping", "datasets"),
+    "cli": ("evaluation",),
+    "code": (),
+}
+MOST_LINES = 500
+#: Files over the limit, and why they are one.
+LONG_FILES: dict[str, str] = {}
+
+
+def allowed(room: str) -> set[str]:
+    """Every room that the files of a room may import."""
+    found = {room, *FOUNDATION}
+    for other in ARROWS[room]:
+        found |= allowed(other)
+    return found
+
+
+@pytest.fixture(scope="module")
+def imports():
+    return import_graph()
+
+
+def test_no_two_files_import_each_other(imports):
+    """For type checking or inside functions neither: a circle is one room with two doors."""
+    # The outermost package imports its rooms at first use, so it is no part of a circle.
+    inner = {name: others for name, others in imports.items() if "." in name}
+    graphlib.TopologicalSorter(inner).prepare()  # CycleError names the circle
+
+
+def test_imports_point_one_way(imports):
+    wrong = [
+        f"{name} -> {other}"
+        for name, others in imports.items()
+        for other in others
+        if "." in name and "." in other
+        and name.split(".")[1] in ARROWS
+        and other.split(".")[1] not in allowed(name.split(".")[1])
+    ]  # fmt: skip
+    assert wrong == []
+
+
+def test_every_room_has_its_arrows(imports):
+    rooms = {name.split(".")[1] for name in imports if "." in name}
+    assert rooms == set(ARROWS) | FOUNDATION
+
+
+def test_no_file_is_too_long():
+    counted = {
+        file.relative_to(ROOT).as_posix(): len(file.read_text(encoding="utf-8").splitlines())
+        for file in ROOT.rglob("*.py")
+    }
+    assert {name for name, lines in counted.items() if lines > MOST_LINES} == set(LONG_FILES)
+    assert all(LONG_FILES.values())
+
+
+def public_packages():
+    return sorted(polytask._subpackages() - {"cli"})
+
+
+def test_public_names_are_documented_and_exported_once():
+    homes: dict[str, list[str]] = {}
+    for package in public_packages():
+        module = importlib.import_module(f"polytask.{package}")
+        for name in getattr(module, "__all__", ()):
+            homes.setdefault(name, []).append(package)
+            value = getattr(module, name)
+            if inspect.isclass(value) or inspect.isroutine(value):
+                assert inspect.getdoc(value), f"polytask.{package}.{name} has no docstring"
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
+def test_the_picture_of_the_house_is_that_of_the_code(root):
+    command = [sys.executable, str(root / "tools" / "draw_house.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"run tools/draw_house.py {done.stderr}"
 
 
 # --- the command line ----------------------------------------------------------------------------
