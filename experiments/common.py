@@ -1,7 +1,8 @@
-"""What all experiments share: settings as a command line, records, resumable workers, figures.
+"""What all experiments share: settings as a command line, records, resumable workers.
 
-Every experiment has one frozen dataclass of settings; its fields are the options of the command
-line. What an experiment writes names the settings, seeds, date and versions behind the numbers.
+Every experiment has one frozen dataclass of settings, whose fields are the options of the command
+line, and a function that gives a ``Report``; ``experiment`` makes the ``main`` of them. What it
+writes names the settings, seeds, date and versions behind the numbers.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import functools
+import inspect
 import json
 import multiprocessing
 import platform
@@ -16,28 +19,130 @@ import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import polytask
-from polytask.evaluation.scores import Interval, interval, relative_gains
 from polytask.files import write_atomically
 
 #: The shared data beside the checkout.
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 #: Settings that say where files are; they are no part of what was measured.
 PLACES = ("data", "out", "log", "workers", "minutes")
-COLOURS = (
-    "#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860",
-    "#da8bc3", "#8c8c8c", "#ccb974", "#64b5cd", "#1b6e3c", "#7a1f5c",
-)  # fmt: skip
 
-Settings = TypeVar("Settings")
+Settings = TypeVar("Settings", bound="BaseSettings")
+Job = TypeVar("Job")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseSettings:
+    """Of every experiment.
+
+    Args:
+        out: The JSON file to write, other files beside it; unless it is given, ``results.json`` in
+            the folder of the experiment.
+    """
+
+    out: Path = Path("results.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumableSettings(BaseSettings):
+    """Of an experiment that is made of jobs, whose outcomes are kept in a log.
+
+    Args:
+        workers: Processes; 0 works in this one.
+        minutes: After this time no further job is started; 0 only reads the log.
+        log: JSON lines; unless it is given, ``runs.jsonl`` beside ``out``.
+    """
+
+    workers: int = 0
+    minutes: float = 60.0
+    log: Path = Path("runs.jsonl")
+
+    def job(self, job: type[Job], /, **own: Any) -> Job:
+        """A job: fields that are not given here are the settings of the same name."""
+        names = [f.name for f in dataclasses.fields(job) if f.name not in own]
+        return job(**own, **{name: getattr(self, name) for name in names if hasattr(self, name)})
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out of an experiment.
+
+    Args:
+        results: Plain values for the results file.
+        text: To print.
+        files: Texts and figures by name, to write beside the results file; None is not written.
+    """
+
+    results: Mapping[str, Any]
+    text: str = ""
+    files: Mapping[str, str | Figure | None] = field(default_factory=dict)
+
+
+def experiment(
+    settings: type[BaseSettings],
+    report: Callable[..., Report | None],
+    *,
+    smoke: Mapping[str, Any],
+    scales: Mapping[str, Mapping[str, Any]] | None = None,
+    jobs: Callable[[Any], Sequence[Any]] | None = None,
+    work: Callable[..., dict[str, Any]] | None = None,
+) -> Callable[[Sequence[str] | None], None]:
+    """The ``main`` of an experiment, a function of the command line's arguments.
+
+    Args:
+        settings: Its dataclass; the docstring of its module is the text of ``--help``.
+        report: From the settings to what came out, or from the outcomes of all finished jobs and
+            the settings; None where there is nothing to write.
+        smoke: See ``parse``.
+        scales: See ``parse``.
+        jobs: From the settings to the jobs of a resumable experiment; see ``run_jobs``.
+        work: From a job, and a ``folder`` where the settings have ``data``, to plain values.
+    """
+
+    def main(arguments: Sequence[str] | None = None) -> None:
+        given: Any = parse(
+            settings,
+            description=inspect.getdoc(inspect.getmodule(settings)),
+            smoke=smoke,
+            scales=scales,
+            arguments=arguments,
+        )
+        if jobs is None or work is None:
+            found = report(given)
+        else:
+            known = {"folder": given.data} if hasattr(given, "data") else {}
+            runs = run_jobs(
+                jobs(given),
+                functools.partial(work, **known),
+                log=given.log,
+                workers=given.workers,
+                minutes=given.minutes,
+            )
+            found = report(runs, given)
+        if found is not None:
+            publish(found, given)
+
+    return main
+
+
+def publish(report: Report, settings: BaseSettings) -> None:
+    """Print the text of a report, and write its results and files."""
+    if report.text:
+        print(report.text.rstrip("\n"))
+    write(settings.out, record(settings, report.results))
+    for name, content in report.files.items():
+        if isinstance(content, str):
+            write_atomically(settings.out.with_name(name), content.rstrip("\n") + "\n")
+        elif content is not None:
+            save(content, settings.out.with_name(name))
 
 
 def parse(
@@ -51,7 +156,7 @@ def parse(
     """Settings from the command line: defaults, then ``--scale``, ``--smoke``, given options.
 
     Args:
-        settings: A frozen dataclass with a field ``out``, the JSON file to write.
+        settings: A frozen dataclass.
         description: Text of ``--help``.
         smoke: Values that make the experiment end within seconds; its files go to a temporary
             folder unless ``--out`` says otherwise.
@@ -67,22 +172,24 @@ def parse(
     if scales:
         parser.add_argument("--scale", choices=tuple(scales), default=None)
     types = get_type_hints(settings)
-    fields = dataclasses.fields(settings)
-    for field in fields:
-        kind, several = types[field.name], get_origin(types[field.name]) is tuple
+    for option in dataclasses.fields(settings):
+        kind, several = types[option.name], get_origin(types[option.name]) is tuple
         parser.add_argument(
-            "--" + field.name.replace("_", "-"),
+            "--" + option.name.replace("_", "-"),
             type=get_args(kind)[0] if several else kind,
             nargs="+" if several else None,
-            help=f"default {field.default}" if field.name not in PLACES else None,
+            help=f"default {option.default}" if option.name not in PLACES else None,
         )
     given = vars(parser.parse_args(arguments))
+    folder = Path(inspect.getfile(settings)).resolve().parent
     values: dict[str, Any] = dict((scales or {}).get(given.pop("scale", None) or "", {}))
     if given.pop("smoke"):
-        experiment = next(f.default for f in fields if f.name == "out").parent.name
-        folder = Path(tempfile.gettempdir()) / "polytask-smoke" / experiment
-        values |= {**smoke, "out": folder / "results.json"}
+        folder = Path(tempfile.gettempdir()) / "polytask-smoke" / folder.name
+        values |= smoke
     values |= {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    values.setdefault("out", folder / "results.json")
+    if "log" in types:
+        values.setdefault("log", values["out"].with_name("runs.jsonl"))
     return settings(**values)
 
 
@@ -111,6 +218,13 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(rounded(content), indent=1, allow_nan=True)
     write_atomically(path, text + "\n")
+    print(f"wrote {path}")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
     print(f"wrote {path}")
 
 
@@ -218,57 +332,3 @@ def read_log(log: Path) -> dict[Hashable, dict[str, Any]]:
 def key_of(job: Any) -> str:
     """What identifies a job in the log."""
     return json.dumps(dataclasses.asdict(job), sort_keys=True)
-
-
-def delta_m(scores: np.ndarray, baseline: int, *, higher_is_better: bool) -> np.ndarray:
-    """Delta_m in per cent ``[C, S]``: mean over tasks of the gain relative to the baseline's score.
-
-    Args:
-        scores: ``[C, S, T]``, of candidates, seeds and tasks; NaN where a run is missing, which
-            makes Delta_m of that candidate and seed NaN.
-        baseline: Index of the candidate that gains are relative to.
-        higher_is_better: Of all tasks.
-    """
-    better = np.full(scores.shape[-1], higher_is_better)
-    gains: np.ndarray = 100 * relative_gains(scores, baseline, better).mean(-1)
-    return gains
-
-
-def shown(values: Iterable[float] | Interval, digits: int = 2, *, overlap: float = 0.0) -> str:
-    """``mean ± half width of the 95 % interval`` over seeds."""
-    found = values if isinstance(values, Interval) else interval(list(values), overlap=overlap)
-    if np.isnan(found.low):
-        return f"{found.mean:.{digits}f}"
-    return f"{found.mean:.{digits}f} ± {found.half_width:.{digits}f}"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (header, *rows)]
-    lines.insert(1, "|" + " --- |" * len(header))
-    return "\n".join(lines)
-
-
-def canvas(
-    rows: int = 1, columns: int = 1, *, width: float = 5.0, height: float = 4.0
-) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes ``[rows, columns]``."""
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def label(ax: Axes, title: str, x: str, y: str) -> None:
-    """Title and axis labels."""
-    ax.set_title(title, fontsize=10)
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    print(f"wrote {path}")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from experiments.common import canvas, label
+from experiments.showing import canvas, label
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from torch import Tensor

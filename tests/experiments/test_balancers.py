@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,11 +74,10 @@ def test_committed_pages_give_the_command(name, root):
 
 def test_settings_come_from_defaults_scale_smoke_and_options_in_this_order(tmp_path):
     @dataclasses.dataclass(frozen=True)
-    class Settings:
+    class Settings(common.ResumableSettings):
         first: int = 1
         second: int = 1
         third: tuple[int, ...] = (1,)
-        out: object = tmp_path / "experiment" / "results.json"
 
     def parse(*arguments):
         smoke, scales = {"second": 3}, {"full": {"first": 2, "second": 2}}
@@ -89,8 +89,33 @@ def test_settings_come_from_defaults_scale_smoke_and_options_in_this_order(tmp_p
     assert (parse("--scale", "full").first, parse("--scale", "full").second) == (2, 2)
     found = parse("--scale", "full", "--smoke", "--third", "7", "8")
     assert (found.first, found.second, found.third) == (2, 3, (7, 8))
-    assert found.out.parent.name == "experiment"
-    assert found.out != Settings().out
+    assert parse().out == Path(__file__).resolve().with_name("results.json")
+    assert found.out.parent.name == parse().out.parent.name
+    assert found.out != parse().out
+    for given in (parse(), found):
+        assert given.log == given.out.with_name("runs.jsonl")
+    elsewhere = parse("--out", str(tmp_path / "a" / "b.json"), "--log", str(tmp_path / "log.jsonl"))
+    assert elsewhere.out == tmp_path / "a" / "b.json"
+    assert elsewhere.log == tmp_path / "log.jsonl"
+
+
+def test_a_job_takes_the_settings_of_the_same_name():
+    @dataclasses.dataclass(frozen=True)
+    class Settings(common.ResumableSettings):
+        seeds: tuple[int, ...] = (0, 1)
+        steps: int = 5
+        rate: float = 0.1
+
+    @dataclasses.dataclass(frozen=True)
+    class Job:
+        seed: int
+        steps: int
+        rate: float
+        free: bool = True
+
+    assert Settings(rate=0.2).job(Job, seed=1, steps=7) == Job(seed=1, steps=7, rate=0.2)
+    with pytest.raises(TypeError, match="seed"):
+        Settings().job(Job)
 
 
 def fail_on_two(job):

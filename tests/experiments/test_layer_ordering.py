@@ -53,8 +53,9 @@ def test_unevenness_by_hand():
     assert uneven["mean relative entropy"] == pytest.approx(0.469, abs=1e-3)
 
 
-def test_the_page_has_the_numbers_of_the_results():
-    page = run.HERE.joinpath("README.md").read_text(encoding="utf-8")
-    found = json.loads(run.HERE.joinpath("results.json").read_text(encoding="utf-8"))
+def test_the_page_has_the_numbers_of_the_results(root):
+    folder = root / "experiments" / "universal" / "layer_ordering"
+    page = folder.joinpath("README.md").read_text(encoding="utf-8")
+    found = json.loads(folder.joinpath("results.json").read_text(encoding="utf-8"))
     for line in run.show(found["results"]).splitlines():
         assert line in page

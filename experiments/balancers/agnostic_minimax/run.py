@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from experiments.common import COLOURS, canvas, label, parse, record, save, table, write
+from experiments.common import BaseSettings, Report, experiment
+from experiments.showing import COLOURS, canvas, label, table
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from polytask.balancers import AgnosticMinimax, Balancer, Equal, HighestLoss
 
-HERE = Path(__file__).resolve().parent
 CURVATURES = (1.0, 4.0)
 OFFSETS = (1.0, 0.0)
 CENTRES = ((0.0, 0.0), (2.0, 1.0))
@@ -29,7 +29,7 @@ SUBSET = ((0.6, 0.4), (0.4, 0.6))
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """Of the experiment."""
 
     steps: int = 4000
@@ -37,7 +37,6 @@ class Settings:
     step_size: float = 0.02
     noise: float = 0.5
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    out: Path = HERE / "results.json"
 
 
 def losses_of(point: Tensor) -> Tensor:
@@ -123,7 +122,7 @@ def expected(name: str) -> tuple[float, list[float]]:
     return weight, mixture_minimum(weight).tolist()
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
+def draw(results: dict[str, Any]) -> Figure:
     """Weights over the steps, and losses reached beside the front."""
     figure, axes = canvas(1, 2, width=5, height=3.8)
     for number, (name, outcome) in enumerate(results.items()):
@@ -142,13 +141,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
     label(axes[0, 1], "losses at the averaged point", "first loss", "second loss")
     axes[0, 0].legend(fontsize=7)
     axes[0, 1].legend(fontsize=7)
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(
-        Settings, description=__doc__, smoke={"steps": 60, "seeds": (0,)}, arguments=arguments
-    )
+def report(settings: Settings) -> Report:
     results: dict[str, Any] = {}
     for name in balancers(settings):
         runs = [descend(balancers(settings)[name], settings, seed) for seed in settings.seeds]
@@ -169,11 +165,13 @@ def main(arguments: list[str] | None = None) -> None:
          f"{r['worst_loss']:.3f}")
         for name, r in results.items()
     ]  # fmt: skip
-    print(table(header, rows))
     optimum = analytic_optimum()
     analytic = {"weight_of_first": optimum[0], "worst_loss": optimum[1]}
-    write(settings.out, record(settings, {"analytic": analytic, "results": results}))
-    draw(results, settings.out.with_name("figure.png"))
+    found = {"analytic": analytic, "results": results}
+    return Report(found, table(header, rows), {"figure.png": draw(results)})
+
+
+main = experiment(Settings, report, smoke={"steps": 60, "seeds": (0,)})
 
 
 if __name__ == "__main__":

@@ -10,34 +10,24 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from experiments.common import (
-    COLOURS,
-    canvas,
-    label,
-    parse,
-    record,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import BaseSettings, Report, experiment
+from experiments.showing import COLOURS, canvas, label, shown, table
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from polytask.balancers import Balancer, Equal, FixedWeights, GradNorm, UncertaintyWeighting
 from polytask.encoders import MLP
 
-HERE = Path(__file__).resolve().parent
 INPUTS, OUTPUTS, WIDTH = 250, 100, 100
 #: Variances of the entries of B and of e_i.
 SHARED_VARIANCE, OWN_VARIANCE = 10.0, 3.5
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """Of the experiment.
 
     The paper does not say how inputs are drawn, and their spread decides what the toy asks for:
@@ -53,7 +43,6 @@ class Settings:
     alpha: float = 0.12
     weight_learning_rate: float = 0.025
     seeds: tuple[int, ...] = (0, 1, 2)
-    out: Path = HERE / "results.json"
 
 
 class Problem:
@@ -142,7 +131,7 @@ def train(name: str, settings: Settings, spread: float, seed: int) -> dict[str, 
     }
 
 
-def draw(results: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
+def draw(results: dict[str, dict[str, list[dict[str, Any]]]]) -> Figure:
     """Weight ratio and task-normalised loss of the first seed, a row per spread of the inputs."""
     figure, axes = canvas(len(results), 2, width=5, height=3.2)
     for row, (spread, found) in zip(axes, results.items(), strict=True):
@@ -154,7 +143,7 @@ def draw(results: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> Non
         label(row[0], f"weight ratio, input spread {spread}", "step", "w1 / w2")
         label(row[1], f"task-normalised test loss, {spread}", "step", "mean of L_i / s_i^2")
         row[0].legend(fontsize=8)
-    save(figure, path)
+    return figure
 
 
 def rows_of(spread: str, found: dict[str, list[dict[str, Any]]]) -> list[tuple[str, ...]]:
@@ -176,13 +165,7 @@ def rows_of(spread: str, found: dict[str, list[dict[str, Any]]]) -> list[tuple[s
     return rows
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(
-        Settings,
-        description=__doc__,
-        smoke={"steps": 8, "test_rows": 50, "seeds": (0,), "input_spreads": (0.05,)},
-        arguments=arguments,
-    )
+def report(settings: Settings) -> Report:
     results = {
         str(spread): {
             name: [train(name, settings, spread, seed) for seed in settings.seeds]
@@ -192,9 +175,13 @@ def main(arguments: list[str] | None = None) -> None:
     }
     header = ("input spread", "method", "w1 / w2", "loss at the end", "minus equal",
               "mean over the run", "minus equal", "task 1", "task 2")  # fmt: skip
-    print(table(header, [row for item in results.items() for row in rows_of(*item)]))
-    write(settings.out, record(settings, {"results": results}))
-    draw(results, settings.out.with_name("figure.png"))
+    text = table(header, [row for item in results.items() for row in rows_of(*item)])
+    return Report({"results": results}, text, {"figure.png": draw(results)})
+
+
+main = experiment(
+    Settings, report, smoke={"steps": 8, "test_rows": 50, "seeds": (0,), "input_spreads": (0.05,)}
+)
 
 
 if __name__ == "__main__":

@@ -9,29 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from experiments.common import COLOURS, canvas, label, parse, record, save, table, write
+from experiments.common import BaseSettings, Report, experiment
+from experiments.showing import COLOURS, canvas, label, table
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from polytask.balancers import MGDA
-
-HERE = Path(__file__).resolve().parent
 
 Objectives = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """Of the experiment."""
 
     starts: int = 256
     steps: int = 500
     coordinates: int = 3
     seed: int = 0
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def distance_to_curve(points: Tensor, curve: Tensor) -> Tensor:
     return torch.stack(distances).amin(0)
 
 
-def draw(results: dict[str, Any], problems: dict[str, Problem], path: Path) -> None:
+def draw(results: dict[str, Any], problems: dict[str, Problem]) -> Figure:
     """Paths in the space of objectives, with the known front."""
     figure, axes = canvas(1, len(problems), width=5, height=4.2)
     for ax, (name, problem) in zip(axes[0], problems.items(), strict=True):
@@ -147,13 +145,10 @@ def draw(results: dict[str, Any], problems: dict[str, Problem], path: Path) -> N
             ax.set_yscale("symlog")
         ax.legend(fontsize=7)
         label(ax, name, "first objective", "second objective")
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(
-        Settings, description=__doc__, smoke={"starts": 8, "steps": 30}, arguments=arguments
-    )
+def report(settings: Settings) -> Report:
     generator = torch.Generator().manual_seed(settings.seed)
     problems = {
         "Fonseca-Fleming": fonseca_fleming(settings, generator),
@@ -175,9 +170,11 @@ def main(arguments: list[str] | None = None) -> None:
          "{:.2f} to {:.2f}".format(*r["first_objective_5_to_95_percent"]))
         for name, found in results.items() for method, r in found.items()
     ]  # fmt: skip
-    print(table(header, rows))
-    write(settings.out, record(settings, {"results": results}))
-    draw(results, problems, settings.out.with_name("figure.png"))
+    files = {"figure.png": draw(results, problems)}
+    return Report({"results": results}, table(header, rows), files)
+
+
+main = experiment(Settings, report, smoke={"starts": 8, "steps": 30})
 
 
 if __name__ == "__main__":

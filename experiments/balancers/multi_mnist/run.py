@@ -8,7 +8,6 @@ Every run is appended to a log as soon as it ends: the same command goes on wher
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +15,12 @@ from typing import Any
 
 import numpy as np
 from experiments.balancers.networks import BALANCERS, Job, train
-from experiments.common import (
-    COLOURS,
-    DATA,
-    canvas,
-    delta_m,
-    label,
-    parse,
-    record,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import DATA, Report, ResumableSettings, experiment
+from experiments.showing import COLOURS, canvas, delta_m, label, shown, table
+from matplotlib.figure import Figure
 
 from polytask.evaluation.scores import interval
-from polytask.files import write_atomically
 
-HERE = Path(__file__).resolve().parent
 #: Accuracy in per cent, (left, right) of Sener & Koltun's table: from memory, unverified.
 PUBLISHED = {
     "single": (97.23, 95.90),
@@ -51,7 +37,7 @@ SCALES = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment."""
 
     methods: tuple[str, ...] = ("single", *BALANCERS)
@@ -61,22 +47,11 @@ class Settings:
     learning_rate: float = 2e-3
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"
-    workers: int = 0
-    minutes: float = 60.0
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Seed by seed, so that an interrupted experiment has whole seeds."""
-    common = {
-        "data": "multi_mnist",
-        "rows": settings.rows,
-        "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
-        "device": settings.device,
-    }
     jobs = []
     for seed in settings.seeds:
         for method in settings.methods:
@@ -84,7 +59,14 @@ def jobs_of(settings: Settings) -> list[Job]:
             balancer = "equal" if single else method
             groups = ((0,), (1,)) if single else ((0, 1),)
             jobs += [
-                Job(method=method, balancer=balancer, tasks=tasks, seed=seed, **common)
+                settings.job(
+                    Job,
+                    data="multi_mnist",
+                    method=method,
+                    balancer=balancer,
+                    tasks=tasks,
+                    seed=seed,
+                )
                 for tasks in groups
             ]
     return jobs
@@ -135,7 +117,7 @@ def show(summary: dict[str, Any]) -> str:
     return table(("method", "left %", "right %", "Delta_m %", "published left / right"), rows)
 
 
-def draw(summary: dict[str, Any], path: Path) -> None:
+def draw(summary: dict[str, Any]) -> Figure:
     """Accuracy of one task against the other, with intervals."""
     figure, axes = canvas(width=5.5, height=4.5)
     ax = axes[0, 0]
@@ -153,27 +135,21 @@ def draw(summary: dict[str, Any], path: Path) -> None:
         )
     ax.legend(fontsize=7)
     label(ax, "test accuracy, 95 % intervals over seeds", "left digit, %", "right digit, %")
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    smoke = {
-        "rows": 128, "epochs": 1, "batch_size": 64, "seeds": (0,), "methods": ("single", "mgda"),
-    }  # fmt: skip
-    settings = parse(Settings, description=__doc__, smoke=smoke, scales=SCALES, arguments=arguments)
-    runs = run_jobs(
-        jobs_of(settings),
-        functools.partial(train, folder=settings.data),
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     summary = summarise(runs, settings)
     text = show(summary)
-    print(text)
-    write(settings.out, record(settings, {"runs": len(runs), "results": summary}))
-    write_atomically(settings.out.with_name("table.md"), text + "\n")
-    draw(summary, settings.out.with_name("figure.png"))
+    files = {"table.md": text, "figure.png": draw(summary)}
+    return Report({"runs": len(runs), "results": summary}, text, files)
+
+
+SMOKE = {
+    "rows": 128, "epochs": 1, "batch_size": 64, "seeds": (0,), "methods": ("single", "mgda"),
+}  # fmt: skip
+
+main = experiment(Settings, report, jobs=jobs_of, work=train, smoke=SMOKE, scales=SCALES)
 
 
 if __name__ == "__main__":

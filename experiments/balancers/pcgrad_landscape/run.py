@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import COLOURS, canvas, label, parse, record, save, table, write
+from experiments.common import BaseSettings, Report, experiment
+from experiments.showing import COLOURS, canvas, label, table
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from polytask.balancers import (
@@ -37,7 +38,6 @@ from polytask.balancers import (
     UPGrad,
 )
 
-HERE = Path(__file__).resolve().parent
 START = (0.5, -3.0)
 #: Arguments of the two logarithms below which a point counts as being at the bottom.
 NEAR = 0.1
@@ -46,7 +46,7 @@ Rule = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """Of the experiment."""
 
     steps: int = 6000
@@ -54,7 +54,6 @@ class Settings:
     starts: int = 8
     spread: float = 0.05
     seed: int = 0
-    out: Path = HERE / "results.json"
 
 
 def arguments(points: Tensor) -> Tensor:
@@ -126,7 +125,7 @@ def descend(rule: Rule, settings: Settings) -> dict[str, Any]:
     }
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
+def draw(results: dict[str, Any]) -> Figure:
     """Trajectories from the published start, over the contours of the mean loss."""
     x, y = torch.meshgrid(torch.linspace(-5, 4, 300), torch.linspace(-4.5, 7, 300), indexing="xy")
     height = losses_of(torch.stack([x, y], dim=-1)).mean(-1).numpy()
@@ -146,13 +145,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
         ax.legend(fontsize=6, loc="upper right")
     label(axes[0, 0], "plain descent stalls, PCGrad leaves the valley", "x", "y")
     label(axes[0, 1], "all other balancers", "x", "y")
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(
-        Settings, description=__doc__, smoke={"steps": 12, "starts": 2}, arguments=arguments
-    )
+def report(settings: Settings) -> Report:
     results = {}
     for name, rule in rules(settings.seed).items():
         results[name] = descend(rule, settings)
@@ -162,9 +158,10 @@ def main(arguments: list[str] | None = None) -> None:
         (name, r["arrived"], r["median_step_of_arrival"] or "-", f"{r['lowest_mean_loss']:.0f}")
         for name, r in results.items()
     ]
-    print(table(header, rows))
-    write(settings.out, record(settings, {"results": results}))
-    draw(results, settings.out.with_name("figure.png"))
+    return Report({"results": results}, table(header, rows), {"figure.png": draw(results)})
+
+
+main = experiment(Settings, report, smoke={"steps": 12, "starts": 2})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ as it ends: the same command goes on where it stopped.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +17,12 @@ from typing import Any
 
 import numpy as np
 from experiments.balancers.networks import Job, train
-from experiments.common import (
-    COLOURS,
-    DATA,
-    canvas,
-    delta_m,
-    label,
-    parse,
-    record,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import DATA, Report, ResumableSettings, experiment
+from experiments.showing import COLOURS, canvas, delta_m, label, shown, table
+from matplotlib.figure import Figure
 
 from polytask.evaluation.scores import Interval, interval
-from polytask.files import write_atomically
 
-HERE = Path(__file__).resolve().parent
 #: Ways to look at task gradients, as ``GradientOptions``; the first is exact. ``samples`` of the
 #: features are not rows of a second forward pass, and ``every`` combines with all.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -54,7 +40,7 @@ TABLE_OVERLAP = 0.2 / 0.8
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment."""
 
     problems: tuple[str, ...] = ("multi_mnist", "sarcos", "rf1")
@@ -69,10 +55,7 @@ class Settings:
     learning_rate: float = 1e-3
     #: Loss of Delta_m, in percentage points, that we call no loss.
     margin: float = 0.5
-    workers: int = 0
-    minutes: float = 60.0
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 def jobs_of(settings: Settings) -> list[Job]:
@@ -244,7 +227,7 @@ def show(outcomes: Outcomes, settings: Settings) -> str:
     return table(("method: what is looked at", *settings.problems), rows)
 
 
-def draw(outcomes: Outcomes, settings: Settings, path: Path) -> None:
+def draw(outcomes: Outcomes, settings: Settings) -> Figure:
     """Delta_m against relative time: colour is the variant, marker the method."""
     markers = "osD^vP*"
     figure, axes = canvas(1, len(settings.problems), width=4.6, height=4.2)
@@ -272,30 +255,24 @@ def draw(outcomes: Outcomes, settings: Settings, path: Path) -> None:
     axes[0, -1].plot([], [], "k:", label="equal weights")
     axes[0, 0].legend(fontsize=6.5)
     axes[0, -1].legend(fontsize=6.5)
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    smoke = {
-        "problems": ("sarcos",), "methods": ("mgda",), "variants": ("trunk", "last"),
-        "seeds": (0, 1), "table_epochs": 1, "table_batch_size": 1024,
-    }  # fmt: skip
-    settings = parse(Settings, description=__doc__, smoke=smoke, arguments=arguments)
-    runs = run_jobs(
-        jobs_of(settings),
-        functools.partial(train, folder=settings.data),
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     outcomes = collect(runs, settings)
     verdicts = judge(outcomes, settings)
-    text = conclude(verdicts, settings) + "\n" + show(outcomes, settings) + "\n"
-    print(text)
+    text = conclude(verdicts, settings) + "\n" + show(outcomes, settings)
     results = {"runs": len(runs), "delta_m": outcomes.delta, "time": outcomes.time}
-    write(settings.out, record(settings, {**results, "verdicts": verdicts}))
-    write_atomically(settings.out.with_name("conclusion.md"), text)
-    draw(outcomes, settings, settings.out.with_name("figure.png"))
+    files = {"conclusion.md": text, "figure.png": draw(outcomes, settings)}
+    return Report({**results, "verdicts": verdicts}, text, files)
+
+
+SMOKE = {
+    "problems": ("sarcos",), "methods": ("mgda",), "variants": ("trunk", "last"),
+    "seeds": (0, 1), "table_epochs": 1, "table_batch_size": 1024,
+}  # fmt: skip
+
+main = experiment(Settings, report, jobs=jobs_of, work=train, smoke=SMOKE)
 
 
 if __name__ == "__main__":

@@ -9,32 +9,22 @@ no model can predict, and ``sigma_t = exp(s_t / 2)`` should find its standard de
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from experiments.common import (
-    COLOURS,
-    canvas,
-    label,
-    parse,
-    record,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import BaseSettings, Report, experiment
+from experiments.showing import COLOURS, canvas, label, shown, table
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from polytask.balancers import UncertaintyWeighting
 
-HERE = Path(__file__).resolve().parent
 SLOPES, OFFSETS, NOISE = (2.0, 3.0), (8.0, 3.0), (10.0, 1.0)
 PUBLISHED = (8.59, 0.92)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """Of the experiment."""
 
     rows: int = 100
@@ -43,7 +33,6 @@ class Settings:
     batch_size: int = 20
     learning_rate: float = 1e-3
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    out: Path = HERE / "results.json"
 
 
 def make_data(rows: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -86,7 +75,7 @@ def train(settings: Settings, seed: int) -> dict[str, Any]:
     }
 
 
-def draw(runs: list[dict[str, Any]], path: Path) -> None:
+def draw(runs: list[dict[str, Any]]) -> Figure:
     """The learned noise over the epochs."""
     figure, axes = canvas(width=5.5, height=3.8)
     ax = axes[0, 0]
@@ -101,13 +90,10 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     ax.set_yscale("log")
     ax.legend(fontsize=8)
     label(ax, "learned noise; dotted: true", "epoch", "sigma")
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(
-        Settings, description=__doc__, smoke={"epochs": 5, "seeds": (0,)}, arguments=arguments
-    )
+def report(settings: Settings) -> Report:
     runs = [train(settings, seed) for seed in settings.seeds]
     header = ("output", "true", "published", "ours", "root mean squared residual",
               "noise drawn")  # fmt: skip
@@ -116,9 +102,11 @@ def main(arguments: list[str] | None = None) -> None:
          for key in ("sigma", "residuals", "noise_of_the_sample")))
         for t in range(2)
     ]  # fmt: skip
-    print(table(header, rows))
-    write(settings.out, record(settings, {"published_sigma": PUBLISHED, "runs": runs}))
-    draw(runs, settings.out.with_name("figure.png"))
+    results = {"published_sigma": PUBLISHED, "runs": runs}
+    return Report(results, table(header, rows), {"figure.png": draw(runs)})
+
+
+main = experiment(Settings, report, smoke={"epochs": 5, "seeds": (0,)})
 
 
 if __name__ == "__main__":

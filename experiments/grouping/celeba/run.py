@@ -16,27 +16,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from experiments.common import DATA, canvas, parse, record, save, table, write
+from experiments.common import DATA, BaseSettings, Report, experiment
+from experiments.showing import canvas, table
 
-from polytask.files import write_atomically
 from polytask.grouping import LabelCorrelation
 from polytask.problems import Problem
 from polytask.problems.splits import Split
 from polytask.tasks import Binary, Task
 
-HERE = Path(__file__).resolve().parent
 #: The official training and validation images.
 TRAIN, VALIDATION = 162_770, 182_637
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """Of the experiment."""
 
     groups: tuple[int, ...] = (2, 3, 5, 8)
     rows: int = TRAIN
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 def attributes(folder: Path, rows: int) -> Problem:
@@ -61,9 +59,7 @@ def attributes(folder: Path, rows: int) -> Problem:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    smoke = {"rows": 2000, "groups": (2,)}
-    settings = parse(Settings, description=__doc__, smoke=smoke, arguments=arguments)
+def report(settings: Settings) -> Report:
     problem = attributes(settings.data, settings.rows)
     started = time.process_time()
     affinity = LabelCorrelation().affinity(problem)
@@ -76,7 +72,6 @@ def main(arguments: list[str] | None = None) -> None:
         f"Correlations of {len(problem.tasks)} attributes over {settings.rows} images:"
         f" {seconds:.1f} processor seconds.\n\n" + table(("groups", "group", "attributes"), rows)
     )
-    print(text)
     assert affinity.matrix is not None
     figure, axes = canvas(width=8.5, height=8.0)
     order = np.argsort(found[settings.groups[-1]].assignment, kind="stable")
@@ -85,10 +80,12 @@ def main(arguments: list[str] | None = None) -> None:
     axes[0, 0].set_xticks(range(len(names)), names, fontsize=6, rotation=90)
     axes[0, 0].set_yticks(range(len(names)), names, fontsize=6)
     figure.colorbar(shown, ax=axes[0, 0], shrink=0.7, label="|correlation| of labels")
-    save(figure, settings.out.with_name("figure.png"))
     groups = {str(m): {"groups": one.groups, "score": one.score} for m, one in found.items()}
-    write(settings.out, record(settings, {"seconds": seconds, "groupings": groups}))
-    write_atomically(settings.out.with_name("table.md"), text + "\n")
+    results = {"seconds": seconds, "groupings": groups}
+    return Report(results, text, {"figure.png": figure, "table.md": text})
+
+
+main = experiment(Settings, report, smoke={"rows": 2000, "groups": (2,)})
 
 
 if __name__ == "__main__":

@@ -16,19 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    COLOURS,
-    DATA,
-    canvas,
-    label,
-    parse,
-    record,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import DATA, BaseSettings, Report, experiment
+from experiments.showing import COLOURS, canvas, label, shown, table
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -38,7 +29,6 @@ from polytask.grouping.sampled_groups import next_sets
 from polytask.grouping.scores import TableScores
 from polytask.grouping.search import best_groups
 
-HERE = Path(__file__).resolve().parent
 #: A task's sets can be ranked from this many on.
 LEAST_SETS = 3
 GROUPS = (2, 3)
@@ -55,7 +45,7 @@ MODELS: dict[str, Callable[[], GainModel]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """Of the experiment."""
 
     problems: tuple[str, ...] = ("taskonomy", "ettm1", "mimic")
@@ -64,7 +54,6 @@ class Settings:
     rounds: int = 4
     seed: int = 0
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -352,7 +341,7 @@ HEADER = [
 ]
 
 
-def draw(results: Mapping[str, Any], path: Path) -> None:
+def draw(results: Mapping[str, Any]) -> Figure:
     """Correlation and share of the oracle's gain over the number of observed sets."""
     figure, axes = canvas(2, len(results), width=4.2, height=3.4)
     for column, (name, result) in enumerate(results.items()):
@@ -363,7 +352,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         label(axes[0, column], name, "observed sets", "within-task Spearman")
         label(axes[1, column], name, "observed sets", "share of the oracle's gain, 2 groups")
     axes[0, -1].legend(fontsize=6, loc="lower right")
-    save(figure, path)
+    return figure
 
 
 def _curves(
@@ -382,20 +371,16 @@ def _curves(
     ax.set_xscale("log")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    settings = parse(
-        Settings,
-        description=__doc__,
-        smoke={"problems": ("taskonomy",), "draws": 2, "mtg_draws": 1},
-        arguments=arguments,
-    )
+def report(settings: Settings) -> Report:
     torch.set_num_threads(1)
     results = {}
     for name in settings.problems:
         results[name] = run_problem(read(settings.data, name), settings)
         print(f"\n### {name}\n\n{table(HEADER, lines(results[name]))}", flush=True)
-    write(settings.out, record(settings, {"problems": results}))
-    draw(results, settings.out.parent / "figure.png")
+    return Report({"problems": results}, files={"figure.png": draw(results)})
+
+
+main = experiment(Settings, report, smoke={"problems": ("taskonomy",), "draws": 2, "mtg_draws": 1})
 
 
 if __name__ == "__main__":

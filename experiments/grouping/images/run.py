@@ -19,25 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    DATA,
-    canvas,
-    parse,
-    record,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import DATA, Report, ResumableSettings, experiment
 from experiments.grouping.images.problems import MACHINES, superclasses, tasks_of
+from experiments.showing import canvas, shown, table
+from matplotlib.figure import Figure
 
 from polytask.architectures import HardSharing
 from polytask.candidates.grouped import GroupedNetworks
 from polytask.candidates.method import Budget
 from polytask.candidates.network import NetworkMethod
 from polytask.encoders import SmallCNN
-from polytask.files import write_atomically
 from polytask.grouping import cluster
 from polytask.grouping.base import Grouper
 from polytask.grouping.correlation import LabelCorrelation
@@ -51,7 +42,6 @@ from polytask.problems.problem import Problem
 from polytask.problems.splits import Split
 from polytask.training.settings import TrainingSettings
 
-HERE = Path(__file__).resolve().parent
 #: Rows of the tables; "x m" has the epochs of m networks for one.
 ROWS = (
     "single-task",
@@ -69,7 +59,7 @@ ROWS = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment."""
 
     sets: tuple[str, ...] = ("G1", "G2", "G3")
@@ -91,10 +81,7 @@ class Settings:
     batch_size: int = 64
     learning_rate: float = 1e-3
     fuzzifier: float = 2.0
-    workers: int = 0
-    minutes: float = 60.0
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -117,17 +104,6 @@ class Job:
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Seed by seed, so that an interrupted experiment has whole seeds."""
-    common = {
-        name: getattr(settings, name)
-        for name in (
-            "size",
-            "test_images",
-            "pair_epochs",
-            "batch_size",
-            "learning_rate",
-            "fuzzifier",
-        )
-    }
     jobs = []
     for seed in settings.seeds:
         for name in settings.sets:
@@ -139,7 +115,7 @@ def jobs_of(settings: Settings) -> list[Job]:
             }
             sources = [f"maps: {source}" for source in settings.sources]
             rows = ["maps: joint"] if large else [*sources, *settings.rows]
-            jobs += [Job(problem=name, row=row, seed=seed, **own, **common) for row in rows]
+            jobs += [settings.job(Job, problem=name, row=row, seed=seed, **own) for row in rows]
     return jobs
 
 
@@ -378,8 +354,8 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def draw(runs: Sequence[dict[str, Any]], settings: Settings, path: Path) -> None:
-    """Memberships as the paper's figures 4 and 5, from the first seed."""
+def draw(runs: Sequence[dict[str, Any]], settings: Settings) -> Figure | None:
+    """Memberships as the paper's figures 4 and 5, from the first seed; None without any."""
     maps = {
         run["problem"]: run
         for run in runs
@@ -392,7 +368,7 @@ def draw(runs: Sequence[dict[str, Any]], settings: Settings, path: Path) -> None
         if name in maps
     ]
     if not chosen:
-        return
+        return None
     figure, axes = canvas(1, len(chosen), width=3.2, height=5.0)
     for ax, (title, run, count) in zip(axes[0], chosen, strict=True):
         values = np.array(run["clusters"][count]["memberships"])
@@ -403,14 +379,14 @@ def draw(runs: Sequence[dict[str, Any]], settings: Settings, path: Path) -> None
         for (i, j), value in np.ndenumerate(values):
             colour = "white" if value > 0.6 else "black"
             ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    save(figure, path)
+    return figure
 
 
-def draw_scores(runs: Sequence[dict[str, Any]], settings: Settings, path: Path) -> None:
+def draw_scores(runs: Sequence[dict[str, Any]], settings: Settings) -> Figure | None:
     """Mean F1 per row on training and test images, as the paper's figure 6."""
     sets = [n for n in settings.sets if any(r["problem"] == n and "f1_test" in r for r in runs)]
     if not sets:
-        return
+        return None
     figure, axes = canvas(1, len(sets), width=5.5, height=4.0)
     for ax, name in zip(axes[0], sets, strict=True):
         rows = [
@@ -436,28 +412,25 @@ def draw_scores(runs: Sequence[dict[str, Any]], settings: Settings, path: Path) 
         ax.set_xlabel("mean F1, %")
         ax.set_title(name, fontsize=10)
         ax.legend(fontsize=8, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.1), frameon=False)
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    smoke = {
-        "sets": ("G1",), "seeds": (0,), "size": 8, "images": 200, "test_images": 100, "epochs": 1,
-        "pair_epochs": 1, "rows": ("joint", "STG, soft"),
-    }  # fmt: skip
-    settings = parse(Settings, description=__doc__, smoke=smoke, arguments=arguments)
-    runs = run_jobs(
-        jobs_of(settings),
-        functools.partial(work, folder=settings.data),
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     text = show(runs, settings)
-    print(text)
-    write(settings.out, record(settings, {"runs": len(runs), "bars": bars(runs, settings)}))
-    write_atomically(settings.out.with_name("table.md"), text)
-    draw(runs, settings, settings.out.with_name("memberships.png"))
-    draw_scores(runs, settings, settings.out.with_name("scores.png"))
+    files = {
+        "table.md": text,
+        "memberships.png": draw(runs, settings),
+        "scores.png": draw_scores(runs, settings),
+    }
+    return Report({"runs": len(runs), "bars": bars(runs, settings)}, text, files)
+
+
+SMOKE = {
+    "sets": ("G1",), "seeds": (0,), "size": 8, "images": 200, "test_images": 100, "epochs": 1,
+    "pair_epochs": 1, "rows": ("joint", "STG, soft"),
+}  # fmt: skip
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE)
 
 
 if __name__ == "__main__":

@@ -14,23 +14,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    COLOURS,
-    canvas,
-    label,
-    parse,
-    record,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import Report, ResumableSettings, experiment
+from experiments.showing import COLOURS, canvas, label, shown, table
+from matplotlib.figure import Figure
 
 from polytask.architectures import Architecture, HardSharing
 from polytask.datasets import planted_assignment, planted_groups
@@ -49,7 +39,6 @@ from polytask.problems import Problem
 from polytask.training import TrainingSettings
 from polytask.training.prediction import predict_outputs
 
-HERE = Path(__file__).resolve().parent
 #: What is compared, and how results call it.
 METHODS: dict[str, Callable[[], Grouper]] = {
     "STG": STG,
@@ -81,7 +70,7 @@ SMALL = (8,)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment.
 
     Args:
@@ -103,8 +92,6 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] = tuple(METHODS)
     minutes: float = 30.0
-    workers: int = 0
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -224,22 +211,15 @@ def work(job: Job) -> dict[str, Any]:
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Small problems first."""
-    common = {
-        "rows": settings.rows,
-        "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
-    }
     jobs = [
-        Job(
+        settings.job(
+            Job,
             what=method,
             num_tasks=number,
             num_groups=groups_for(number),
-            interference=settings.interference,
             spread=spread,
             widths=WIDTHS,
             seed=seed,
-            epochs=settings.epochs,
-            **common,
         )
         for number in settings.num_tasks
         for spread in settings.spreads
@@ -248,7 +228,8 @@ def jobs_of(settings: Settings) -> list[Job]:
         if wanted(settings, method, number, spread, seed)
     ]
     jobs += [
-        Job(
+        settings.job(
+            Job,
             what="sharing",
             num_tasks=12,
             num_groups=3,
@@ -257,14 +238,14 @@ def jobs_of(settings: Settings) -> list[Job]:
             widths=SMALL,
             seed=seed,
             epochs=2 * settings.epochs,
-            **common,
         )
         for interference in settings.sharing
         for spread in settings.spreads
         for seed in settings.seeds
     ]
     jobs += [
-        FreeJob(
+        settings.job(
+            FreeJob,
             what=method,
             num_tasks=settings.free_tasks,
             num_groups=groups_for(settings.free_tasks),
@@ -272,8 +253,6 @@ def jobs_of(settings: Settings) -> list[Job]:
             spread=settings.spreads[0],
             widths=WIDTHS,
             seed=seed,
-            epochs=settings.epochs,
-            **common,
         )
         for interference in (0.0, 1.0)
         for method in settings.methods
@@ -440,9 +419,7 @@ def show_free(free: Mapping[str, Any], num_tasks: int) -> str:
     return table((f"groups chosen for {num_tasks} tasks (adjusted Rand index)", *keys), rows)
 
 
-def draw(
-    summary: Mapping[str, Any], sharing: Mapping[str, Any], settings: Settings, path: Path
-) -> None:
+def draw(summary: Mapping[str, Any], sharing: Mapping[str, Any], settings: Settings) -> Figure:
     """Agreement and seconds over the number of tasks; what sharing does over the interference."""
     figure, axes = canvas(1, 3, width=5, height=4.2)
     first = summary[f"spread {settings.spreads[0]:g}"]
@@ -479,39 +456,15 @@ def draw(
     label(axes[0, 2], "networks of 8 units, 12 tasks", "interference", "ROC AUC over single-task")
     axes[0, 1].legend(fontsize=6, loc="upper left")
     axes[0, 2].legend(fontsize=6)
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(
-        Settings,
-        description=__doc__,
-        smoke={
-            "num_tasks": (4, 5),
-            "spreads": (0.3,),
-            "rows": 80,
-            "epochs": 1,
-            "sharing": (1.0,),
-            "free_tasks": 5,
-            "seeds": (0,),
-        },
-        arguments=arguments,
-    )
-    runs = run_jobs(
-        jobs_of(settings),
-        work,
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     summary = summarise(runs, settings)
     sharing = collect_sharing(runs, settings)
-    print(show(summary, settings.num_tasks))
-    print()
-    print(show_sharing(sharing))
     free = collect_free(runs)
-    print()
-    print(show_free(free, settings.free_tasks))
+    shown_free = show_free(free, settings.free_tasks)
+    text = "\n\n".join((show(summary, settings.num_tasks), show_sharing(sharing), shown_free))
     content = {
         "command": "python -m experiments.grouping.planted.run",
         "runs": len(runs),
@@ -521,8 +474,15 @@ def main(arguments: list[str] | None = None) -> None:
         "sharing": sharing,
         "number_of_groups": free,
     }
-    write(settings.out, record(settings, content))
-    draw(summary, sharing, settings, settings.out.with_name("figure.png"))
+    return Report(content, text, {"figure.png": draw(summary, sharing, settings)})
+
+
+SMOKE = {
+    "num_tasks": (4, 5), "spreads": (0.3,), "rows": 80, "epochs": 1, "sharing": (1.0,),
+    "free_tasks": 5, "seeds": (0,),
+}  # fmt: skip
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import parse, record, run_jobs, shown, table, write
+from experiments.common import Report, ResumableSettings, experiment
+from experiments.showing import shown, table
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
@@ -32,7 +32,6 @@ from polytask.problems import Problem, Split
 from polytask.tasks import Binary, Kind, Regression
 from polytask.training import TrainingSettings
 
-HERE = Path(__file__).resolve().parent
 EPOCHS = 40
 #: Which snapshots are clustered; after all of them is the default of ``record_data_map``.
 WHEN: dict[str, tuple[int, ...]] = {
@@ -180,7 +179,7 @@ PROBLEMS: dict[str, Callable[[int], Problem]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment."""
 
     problems: tuple[str, ...] = tuple(PROBLEMS)
@@ -188,8 +187,6 @@ class Settings:
     batch_size: int = 32
     learning_rate: float = 1e-3
     workers: int = 2
-    minutes: float = 60.0
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -235,31 +232,25 @@ def work(job: Job) -> dict[str, Any]:
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    settings = parse(
-        Settings,
-        description=__doc__,
-        smoke={"problems": ("conflicting, 2 x 4",), "seeds": (0,), "workers": 0},
-        arguments=arguments,
-    )
-    jobs = [
-        Job(name, seed, settings.batch_size, settings.learning_rate)
+def jobs_of(settings: Settings) -> list[Job]:
+    """Seed by seed."""
+    return [
+        settings.job(Job, problem=name, seed=seed)
         for seed in settings.seeds
         for name in settings.problems
     ]
-    log = settings.out.with_name("runs.jsonl")
-    rows = run_jobs(jobs, work, log=log, workers=settings.workers, minutes=settings.minutes)
+
+
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     results = {
         problem: {
-            key: [row[key] for row in rows if row["problem"] == problem]
+            key: [run[key] for run in runs if run["problem"] == problem]
             for key in (f"{name} | {when}" for name in CANDIDATES for when in WHEN)
         }
         for problem in settings.problems
     }
-    write(settings.out, record(settings, {"runs": len(rows), "adjusted Rand index": results}))
-    for when in WHEN:
-        print(f"\n{when}\n")
-        print(summary(results, when))
+    text = "\n".join(f"\n{when}\n\n{summary(results, when)}" for when in WHEN)
+    return Report({"runs": len(runs), "adjusted Rand index": results}, text)
 
 
 def summary(results: dict[str, dict[str, list[float]]], when: str) -> str:
@@ -270,6 +261,11 @@ def summary(results: dict[str, dict[str, list[float]]], when: str) -> str:
         mean = np.mean([np.mean(column) for column in columns])
         body.append([name, *(shown(column) for column in columns), f"{mean:.2f}"])
     return table(["measure", *results, "mean"], body)
+
+
+SMOKE = {"problems": ("conflicting, 2 x 4",), "seeds": (0,), "workers": 0}
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE)
 
 
 if __name__ == "__main__":

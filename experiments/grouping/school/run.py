@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import DATA, parse, record, table, write
+from experiments.common import DATA, BaseSettings, Report, experiment
 from experiments.grouping.school.ridge import (
     CrossValidation,
     ExactGains,
@@ -35,6 +35,7 @@ from experiments.grouping.school.ridge import (
     learn,
     with_constant,
 )
+from experiments.showing import table
 
 from polytask.candidates import Budget, Candidate
 from polytask.evaluation import Comparison, compare
@@ -46,7 +47,6 @@ from polytask.problems.source import short_hash
 from polytask.runs.progress import SweepObserver
 from polytask.tasks import Regression
 
-HERE = Path(__file__).resolve().parent
 TEST, VALIDATION = 0.25, 0.15
 #: Explained variance in per cent over ten splits of 75 : 25 (``reference/beyond_joint.md``, 4.2).
 REFERENCE = {
@@ -59,7 +59,7 @@ TOGETHER = "together"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """Of the experiment.
 
     Args:
@@ -73,7 +73,6 @@ class Settings:
     schools: int = 0
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -316,25 +315,19 @@ def leaderboard(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(
-        Settings,
-        description=__doc__,
-        smoke={"groups": (2,), "schools": 5, "seeds": (0, 1)},
-        arguments=arguments,
-    )
+def report(settings: Settings) -> Report:
     torch.set_num_threads(1)
     school = School.read(settings.data, settings.schools)
     times = gain_times(school)
     results = explained_variance(school, settings)
     summary = summarise(results)
-    print(show(summary, len(settings.seeds)))
     with tempfile.TemporaryDirectory() as folder:
         comparison, said = verdict(school, settings, Path(folder))
         board = leaderboard(comparison)
-    print(said)
     intervals = ["{:+.2f} ({:+.2f} to {:+.2f})".format(*e["delta_m"]) for e in board.values()]
-    print(table(("candidate", "Delta_m % (95 % interval)"), zip(board, intervals, strict=True)))
+    rows = zip(board, intervals, strict=True)
+    gains = table(("candidate", "Delta_m % (95 % interval)"), rows)
+    text = "\n".join((show(summary, len(settings.seeds)), said, gains))
     content = {
         "command": "python -m experiments.grouping.school.run",
         "milliseconds_per_group": times,
@@ -343,7 +336,10 @@ def main(arguments: list[str] | None = None) -> None:
         "comparison": board,
         "verdict": said,
     }
-    write(settings.out, record(settings, content))
+    return Report(content, text)
+
+
+main = experiment(Settings, report, smoke={"groups": (2,), "schools": 5, "seeds": (0, 1)})
 
 
 if __name__ == "__main__":

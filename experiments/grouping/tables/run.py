@@ -19,18 +19,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from experiments.common import DATA, parse, record, table, write
+from experiments.common import DATA, BaseSettings, Report, experiment
+from experiments.showing import table
 
 from polytask.candidates import Budget, Candidate, GroupedNetworks, candidate_by_name
 from polytask.evaluation import compare
-from polytask.files import write_atomically
 from polytask.grouping import RandomGroups
-
-HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """Of the experiment."""
 
     tables: tuple[str, ...] = ("slump", "enb", "sf1", "emotions")
@@ -43,7 +41,6 @@ class Settings:
     patience: int = 8
     workers: int = 0
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 def multi_target(name: str, data: Path) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -140,16 +137,17 @@ def _interval(row: dict[str, Any]) -> str:
     return f"{row['delta_m']:+.2f} ± {(row['delta_m_high'] - row['delta_m_low']) / 2:.2f}"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    smoke = {
-        "tables": ("slump",), "methods": ("stg", "label-correlation"), "seeds": (0,), "epochs": 1,
-    }  # fmt: skip
-    settings = parse(Settings, description=__doc__, smoke=smoke, arguments=arguments)
+def report(settings: Settings) -> Report:
     found = {name: measure(name, settings) for name in settings.tables}
     text = "\n".join(show(name, entry) for name, entry in found.items())
-    print(text)
-    write(settings.out, record(settings, {"tables": found}))
-    write_atomically(settings.out.with_name("table.md"), text)
+    return Report({"tables": found}, text, {"table.md": text})
+
+
+SMOKE = {
+    "tables": ("slump",), "methods": ("stg", "label-correlation"), "seeds": (0,), "epochs": 1,
+}  # fmt: skip
+
+main = experiment(Settings, report, smoke=SMOKE)
 
 
 if __name__ == "__main__":

@@ -19,20 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    COLOURS,
-    DATA,
-    canvas,
-    label,
-    parse,
-    record,
-    rounded,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import DATA, Report, ResumableSettings, experiment, rounded
+from experiments.showing import COLOURS, canvas, label, shown, table
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
@@ -43,7 +32,6 @@ from polytask.evaluation.significance import holm, paired_test
 from polytask.tasks import Binary, Task
 from polytask.tasks.metrics import AVERAGE_PRECISION, Scored
 
-HERE = Path(__file__).resolve().parent
 #: Known labels of its own making, then the sets of the shared data.
 PLANTED = "planted"
 #: Rows of their training parts.
@@ -64,7 +52,7 @@ PATIENCE, EVERY = 60, 5
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment.
 
     Args:
@@ -88,9 +76,6 @@ class Settings:
     weight_decay: float = 1e-3
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     data: Path = DATA
-    minutes: float = 60.0
-    workers: int = 0
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -308,12 +293,8 @@ def edges_of(model: Architecture) -> int:
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Every run, seed by seed."""
-    common = {
-        name: getattr(settings, name)
-        for name in ("features", "width", "hidden", "steps", "learning_rates", "weight_decay")
-    }
     return [
-        Job(name=name, method=method, rows=rows, seed=seed, **common)
+        settings.job(Job, name=name, method=method, rows=rows, seed=seed)
         for seed in settings.seeds
         for name in settings.sets
         for rows in settings.rows
@@ -407,7 +388,7 @@ def show(summary: dict[str, Any], totals: dict[str, Any]) -> str:
     return "\n".join([table(header, rows), "", *lines])
 
 
-def draw(summary: dict[str, Any], settings: Settings, path: Path) -> None:
+def draw(summary: dict[str, Any], settings: Settings) -> Figure:
     """Differences from plain heads with intervals, a panel per number of rows."""
     figure, axes = canvas(1, len(settings.rows), width=4.4, height=4.2)
     for ax, rows in zip(axes.flat, settings.rows, strict=True):
@@ -430,42 +411,31 @@ def draw(summary: dict[str, Any], settings: Settings, path: Path) -> None:
         ax.invert_yaxis()
         label(ax, f"{rows or 'all'} training rows", "mAP minus plain heads, points", "")
     axes.flat[0].legend(fontsize=7, frameon=False, loc="lower left")
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(
-        Settings,
-        description=__doc__,
-        smoke={"sets": (PLANTED, "emotions"), "rows": (60,), "seeds": (0, 1), "steps": 20},
-        scales={
-            "full": {
-                "rows": (30, 60, 150, 400, 0),
-                "features": 0,
-                "seeds": tuple(range(20)),
-                "learning_rates": (3e-4, 1e-3, 3e-3),
-            }
-        },
-        arguments=arguments,
-    )
-    torch.set_num_threads(1)
-    runs = run_jobs(
-        jobs_of(settings), functools.partial(work, folder=settings.data),
-        log=settings.out.parent / "runs.jsonl", workers=settings.workers, minutes=settings.minutes,
-    )  # fmt: skip
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     summary = rounded(summarise(runs, settings))
     totals = rounded(overall(summary))
     text = show(summary, totals)
-    print(text)
-    draw(summary, settings, settings.out.parent / "figure.png")
     content = {
         "command": "python -m experiments.universal.label_graph.run",
         "published": PUBLISHED,
         "summary": summary,
         "overall": totals,
     }
-    write(settings.out, record(settings, content))
-    (settings.out.parent / "table.md").write_text(text + "\n", encoding="utf-8")
+    return Report(content, text, {"figure.png": draw(summary, settings), "table.md": text})
+
+
+SMOKE = {"sets": (PLANTED, "emotions"), "rows": (60,), "seeds": (0, 1), "steps": 20}
+SCALES = {
+    "full": {
+        "rows": (30, 60, 150, 400, 0), "features": 0, "seeds": tuple(range(20)),
+        "learning_rates": (3e-4, 1e-3, 3e-3),
+    }
+}  # fmt: skip
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE, scales=SCALES)
 
 
 if __name__ == "__main__":

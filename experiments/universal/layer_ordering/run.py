@@ -9,7 +9,6 @@ to a log as soon as it ends: the same command goes on where it stopped.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    COLOURS,
-    DATA,
-    canvas,
-    label,
-    parse,
-    record,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import DATA, Report, ResumableSettings, experiment
+from experiments.showing import COLOURS, canvas, label, shown, table
 from experiments.universal.layer_ordering.alphabets import PEOPLE, SIZE, alphabets
 from matplotlib.figure import Figure
 
@@ -40,21 +28,19 @@ from polytask.architectures.variables.soft_layer_ordering import (
     same_orders,
 )
 from polytask.evaluation.scores import interval
-from polytask.files import write_atomically
 from polytask.problems.problem import Problem
 from polytask.problems.splits import SeparateSplit
 from polytask.training import Observer, Trainer, TrainingSettings
 from polytask.training.prediction import predict_outputs
 from polytask.training.reports import EpochReport
 
-HERE = Path(__file__).resolve().parent
 METHODS = ("single-task", "hard sharing", "permuted", "soft")
 #: Test rows per training row: every seed draws the split anew.
 OVERLAP = PEOPLE["test"] / PEOPLE["train"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment."""
 
     methods: tuple[str, ...] = METHODS
@@ -66,10 +52,7 @@ class Settings:
     epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 1e-3
-    workers: int = 0
-    minutes: float = 60.0
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -89,10 +72,8 @@ class Job:
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Seed by seed, so that an interrupted experiment has whole seeds."""
-    names = [name for name in Job.__dataclass_fields__ if name not in ("method", "seed")]
-    common = {name: getattr(settings, name) for name in names}
     return [
-        Job(method=method, seed=seed, **common)
+        settings.job(Job, method=method, seed=seed)
         for seed in settings.seeds
         for method in settings.methods
     ]
@@ -233,7 +214,7 @@ def show(summary: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def draw(summary: dict[str, Any], path: Path) -> None:
+def draw(summary: dict[str, Any]) -> Figure:
     """Accuracy per alphabet, and on average with intervals."""
     names = list(next(iter(summary.values()))["per_alphabet"])
     figure, axes = canvas(width=9.0, height=3.6)
@@ -250,7 +231,7 @@ def draw(summary: dict[str, Any], path: Path) -> None:
     ax.set_xticks(range(len(names) + 1), [*names, "mean"], rotation=20, ha="right", fontsize=8)
     ax.legend(fontsize=7, ncols=len(summary), loc="lower left")
     label(ax, "test accuracy, 95 % intervals over seeds", "", "%")
-    save(figure, path)
+    return figure
 
 
 def layer_order_figure(tasks: Sequence[str], shares: np.ndarray) -> Figure:
@@ -288,29 +269,23 @@ def unevenness(shares: np.ndarray) -> dict[str, float]:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    smoke = {"seeds": (0,), "alphabets": 2, "hidden": 16, "depth": 2, "epochs": 2}
-    settings = parse(Settings, description=__doc__, smoke=smoke, arguments=arguments)
-    runs = run_jobs(
-        jobs_of(settings),
-        functools.partial(work, folder=settings.data),
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     summary = summarise(runs, settings)
     text = show(summary)
-    print(text)
     results: dict[str, Any] = {"runs": len(runs), "results": summary}
+    files: dict[str, Any] = {"table.md": text, "figure.png": draw(summary)}
     soft = [run for run in runs if run["shares"] is not None]
     if soft:
         found = [unevenness(np.array(run["shares"])) for run in soft]
         results["shares"] = {key: spread([run[key] for run in found]) for key in found[0]}
-        figure = layer_order_figure(soft[0]["tasks"], np.array(soft[0]["shares"]))
-        save(figure, settings.out.with_name("orders.png"))
-    write(settings.out, record(settings, results))
-    write_atomically(settings.out.with_name("table.md"), text + "\n")
-    draw(summary, settings.out.with_name("figure.png"))
+        shares = np.array(soft[0]["shares"])
+        files["orders.png"] = layer_order_figure(soft[0]["tasks"], shares)
+    return Report(results, text, files)
+
+
+SMOKE = {"seeds": (0,), "alphabets": 2, "hidden": 16, "depth": 2, "epochs": 2}
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE)
 
 
 if __name__ == "__main__":

@@ -14,23 +14,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    COLOURS,
-    canvas,
-    label,
-    parse,
-    record,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import Report, ResumableSettings, experiment
+from experiments.showing import COLOURS, canvas, label, shown, table
+from matplotlib.figure import Figure
 
 from polytask.architectures.multimodel import (
     AudioModality,
@@ -54,7 +44,6 @@ from polytask.problems import Problem
 from polytask.training import Trainer, TrainingSettings
 from polytask.training.prediction import predict_outputs
 
-HERE = Path(__file__).resolve().parent
 READS = {
     "digit": "image",
     "caption": "image",
@@ -77,7 +66,7 @@ WAYS: dict[str, dict[str, int]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment.
 
     Args:
@@ -100,9 +89,6 @@ class Settings:
     parse_rows: int = 12
     text_rows: int = 1500
     other_rows: int = 600
-    workers: int = 0
-    minutes: float = 60.0
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -125,18 +111,15 @@ class Job:
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Seed by seed, so that an interrupted experiment has whole seeds."""
-    kept = ("steps", "batch_size", "learning_rate", "size", "depth", "num_experts")
-    common = {name: getattr(settings, name) for name in (*kept, *_ROWS)}
     jobs = []
     for seed in settings.seeds:
         for way in sorted(settings.ways, key=[TOGETHER, *WAYS].index):
             parts = [(t,) for t in settings.tasks] if way == ALONE else [settings.tasks]
-            own = {**common, "steps": common["steps"] * (2 if way == LONGER else 1)}
-            jobs += [Job(way=way, tasks=tasks, seed=seed, **own) for tasks in parts]
+            steps = settings.steps * (2 if way == LONGER else 1)
+            jobs += [
+                settings.job(Job, way=way, tasks=tasks, seed=seed, steps=steps) for tasks in parts
+            ]
     return jobs
-
-
-_ROWS = ("parse_rows", "text_rows", "other_rows")
 
 
 def build(problem: Problem, body: MultiModelBody) -> MultiModel:
@@ -276,7 +259,7 @@ def _points(change: Sequence[float]) -> str:
     return f"{mean:+.1f}" if math.isnan(low) else f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def draw(answers: dict[str, Any], settings: Settings, path: Path) -> None:
+def draw(answers: dict[str, Any], settings: Settings) -> Figure:
     """A group of bars per task, a bar per way, a dot per seed."""
     figure, axes = canvas(width=10, height=3.6)
     ax = axes[0, 0]
@@ -292,28 +275,12 @@ def draw(answers: dict[str, Any], settings: Settings, path: Path) -> None:
     ax.set_ylim(0, 118)
     ax.legend(fontsize=8, ncol=len(settings.ways), loc="upper center")
     label(ax, "one model for eight tasks", "", "test answers right, %")
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    smoke = {
-        "tasks": ("reverse", "parse", "tone"), "ways": (ALONE, TOGETHER), "seeds": (0,),
-        "steps": 2, "text_rows": 32, "parse_rows": 16, "other_rows": 64, "size": 8,
-    }  # fmt: skip
-    full = {"seeds": (0, 1, 2, 3, 4), "steps": 9400, "batch_size": 32, "size": 64, "depth": 2}
-    settings = parse(
-        Settings, description=__doc__, smoke=smoke, scales={"full": full}, arguments=arguments
-    )
-    runs = run_jobs(
-        jobs_of(settings),
-        work,
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     answers = collect(runs, settings, "answers")
     changes = differences(answers, settings)
-    print(show(answers, changes, settings))
     results = {
         "runs": len(runs),
         "answers": answers,
@@ -322,8 +289,21 @@ def main(arguments: list[str] | None = None) -> None:
         "parameters": {run["way"]: run["parameters"] for run in runs if len(run["tasks"]) > 1},
         "processor_seconds": sum(run["processor_seconds"] for run in runs),
     }
-    write(settings.out, record(settings, results))
-    draw(answers, settings, settings.out.with_name("figure.png"))
+    text = show(answers, changes, settings)
+    return Report(results, text, {"figure.png": draw(answers, settings)})
+
+
+SMOKE = {
+    "tasks": ("reverse", "parse", "tone"), "ways": (ALONE, TOGETHER), "seeds": (0,),
+    "steps": 2, "text_rows": 32, "parse_rows": 16, "other_rows": 64, "size": 8,
+}  # fmt: skip
+SCALES = {
+    "full": {
+        "seeds": (0, 1, 2, 3, 4), "steps": 9400, "batch_size": 32, "size": 64, "depth": 2,
+    }
+}  # fmt: skip
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE, scales=SCALES)
 
 
 if __name__ == "__main__":

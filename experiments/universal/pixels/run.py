@@ -11,6 +11,7 @@ it stopped.
 
 from __future__ import annotations
 
+import functools
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,19 +21,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import DATA, parse, record, run_jobs, save, shown, table, write
+from experiments.common import DATA, Report, ResumableSettings, experiment
+from experiments.showing import shown, table
 from experiments.universal import embedding_kinds
 from experiments.universal.pixels.images import brightness_loss, grid, pixels
+from matplotlib.figure import Figure
 
 from polytask.problems import Problem
 
-HERE = Path(__file__).resolve().parent
 #: BCE on grey CIFAR (E. Meyerson, R. Miikkulainen, 2021, table 1).
 PUBLISHED = {"none": 0.662, "random": 0.660, "learned": 0.591, "oracle": 0.590}
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment.
 
     Args:
@@ -57,10 +59,7 @@ class Settings:
     batch_size: int = 16
     learning_rate: float = 3e-3
     chunk: int = 0
-    workers: int = 0
-    minutes: float = 60.0
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -83,68 +82,54 @@ class Job:
 
 SCALES = {
     "full": {
-        "images_from": "cifar",
-        "steps": 300_000,
-        "affine_steps": 0,
-        "hidden": 128,
-        "batch_size": 32,
-        "learning_rate": 1e-3,
-        "chunk": 128,
+        "images_from": "cifar", "steps": 300_000, "affine_steps": 0, "hidden": 128,
+        "batch_size": 32, "learning_rate": 1e-3, "chunk": 128,
     }
-}
+}  # fmt: skip
 SMOKE = {
-    "images": 60,
-    "kinds": ("none", "learned"),
-    "seeds": (0,),
-    "steps": 6,
-    "affine_steps": 8,
-    "hidden": 8,
-    "layers": 2,
-}
+    "images": 60, "kinds": ("none", "learned"), "seeds": (0,), "steps": 6, "affine_steps": 8,
+    "hidden": 8, "layers": 2,
+}  # fmt: skip
 
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Seed by seed, so that an interrupted experiment has whole seeds, the affine run last."""
-    common = {
-        name: getattr(settings, name)
-        for name in ("images_from", "images", "hidden", "layers", "size", "batch_size",
-                     "learning_rate", "chunk")
-    }  # fmt: skip
     every = product(settings.seeds, settings.kinds)
     wanted = [(seed, kind, False, settings.steps) for seed, kind in every]
     if settings.affine_steps:
         wanted.append((settings.seeds[0], "learned", True, settings.affine_steps))
     return [
-        Job(kind=kind, affine=affine, seed=seed, steps=steps, **common)
+        settings.job(Job, kind=kind, affine=affine, seed=seed, steps=steps)
         for seed, kind, affine, steps in wanted
     ]
 
 
-class Work:
-    """Does jobs; the problem is built once."""
+@functools.cache
+def problem_of(images_from: str, images: int, folder: Path) -> Problem:
+    """The images as rows, their pixels as tasks."""
+    return pixels(images_from, folder=folder, images=images)
 
-    def __init__(self, settings: Settings) -> None:
-        self.problem = pixels(settings.images_from, folder=settings.data, images=settings.images)
 
-    def __call__(self, job: Job) -> dict[str, Any]:
-        torch.set_num_threads(1)
-        places = grid(len(self.problem.tasks))
-        trained = embedding_kinds.train(self.problem, job, oracle=places, chunk=job.chunk or None)
-        errors = {}
-        for part in ("validation", "test"):
-            said, true = embedding_kinds.unseen(trained.architecture, getattr(self.problem, part))
-            errors[part] = float(brightness_loss(said.unsqueeze(-1), true).double().mean())
-        return {
-            "bce_test": errors["test"],
-            "bce_validation": errors["validation"],
-            "order": embedding_kinds.order(trained.architecture.table.weight.detach(), places),
-            "embeddings": {str(step): z.tolist() for step, z in trained.snapshots.items()}
-            if job.kind == "learned"
-            else None,
-            "best_step": trained.best_step,
-            "seconds": trained.seconds,
-            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        }
+def work(job: Job, *, folder: Path) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    problem = problem_of(job.images_from, job.images, folder)
+    places = grid(len(problem.tasks))
+    trained = embedding_kinds.train(problem, job, oracle=places, chunk=job.chunk or None)
+    errors = {}
+    for part in ("validation", "test"):
+        said, true = embedding_kinds.unseen(trained.architecture, getattr(problem, part))
+        errors[part] = float(brightness_loss(said.unsqueeze(-1), true).double().mean())
+    return {
+        "bce_test": errors["test"],
+        "bce_validation": errors["validation"],
+        "order": embedding_kinds.order(trained.architecture.table.weight.detach(), places),
+        "embeddings": {str(step): z.tolist() for step, z in trained.snapshots.items()}
+        if job.kind == "learned"
+        else None,
+        "best_step": trained.best_step,
+        "seconds": trained.seconds,
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
 
 
 def anchors(problem: Problem) -> dict[str, float]:
@@ -187,7 +172,7 @@ def show(summary: Mapping[str, Mapping[str, list[float]]]) -> str:
     return table(("embeddings", "BCE", "order of distances", "published, CIFAR"), rows)
 
 
-def draw(run: Mapping[str, Any], out: Path) -> None:
+def draw(run: Mapping[str, Any]) -> Figure:
     """The embeddings on the way; lines join neighbours in the grid."""
     count = len(run["embeddings"]["0"])
     side = round(count**0.5)
@@ -195,38 +180,32 @@ def draw(run: Mapping[str, Any], out: Path) -> None:
     edges += [(k, k + side) for k in range(count - side)]
     row, column = np.divmod(np.arange(count), side)
     border = np.minimum.reduce([row, column, side - 1 - row, side - 1 - column])
-    figure = embedding_kinds.draw(
+    return embedding_kinds.draw(
         {int(step): z for step, z in run["embeddings"].items()},
         border,
         edges=edges if side <= 8 else (),
         colour_name="distance from the border, pixels",
     )
-    save(figure, out)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(Settings, description=__doc__, smoke=SMOKE, scales=SCALES, arguments=arguments)
-    work = Work(settings)
-    runs = run_jobs(
-        jobs_of(settings),
-        work,
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     summary = summarise(runs)
-    print(show(summary))
+    problem = problem_of(settings.images_from, settings.images, settings.data)
     content = {
         "command": "python -m experiments.universal.pixels.run",
         "published": PUBLISHED,
-        "without_a_model": anchors(work.problem),
+        "without_a_model": anchors(problem),
         "summary": summary,
     }
-    write(settings.out, record(settings, content))
-    for run in runs:
-        if run["kind"] == "learned" and run["seed"] == settings.seeds[0]:
-            name = f"embeddings_{'affine' if run['affine'] else 'bias_free'}.png"
-            draw(run, settings.out.with_name(name))
+    files = {
+        f"embeddings_{'affine' if run['affine'] else 'bias_free'}.png": draw(run)
+        for run in runs
+        if run["kind"] == "learned" and run["seed"] == settings.seeds[0]
+    }
+    return Report(content, show(summary), files)
+
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE, scales=SCALES)
 
 
 if __name__ == "__main__":

@@ -11,23 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    COLOURS,
-    canvas,
-    label,
-    parse,
-    record,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import Report, ResumableSettings, experiment
+from experiments.showing import COLOURS, canvas, label, shown, table
 from experiments.universal.embedding_kinds import order
 from experiments.universal.synthetic_variables.training import METHODS, Job, train
 from matplotlib.figure import Figure
@@ -42,7 +31,6 @@ from polytask.problems import Problem
 from polytask.problems.table_batch import TableVariables
 from polytask.tasks.losses import squared_hinge
 
-HERE = Path(__file__).resolve().parent
 SPHERES, GP = "hyperspheres", "transposed GP"
 #: Accuracy in per cent, and squared error (E. Meyerson, R. Miikkulainen, 2021).
 PUBLISHED = {
@@ -52,7 +40,7 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment.
 
     Args:
@@ -90,49 +78,25 @@ class Settings:
     embedding_rate: float = 1e-2
     schedule: str = "cosine"
     weight_decay: float = 1e-4
-    workers: int = 0
-    minutes: float = 60.0
-    out: Path = HERE / "results.json"
 
 
 SCALES = {
     "full": {
-        "seeds": (0, 1, 2, 3, 4),
-        "steps": 100_000,
-        "gp_steps": 100_000,
-        "every": 1000,
-        "single_steps": 5000,
-        "gp_single_steps": 5000,
-        "single_every": 100,
-        "single": 1,
-        "test_rows": 100,
-        "hidden": 128,
-        "learning_rate": 1e-3,
-        "embedding_rate": 1e-3,
+        "seeds": (0, 1, 2, 3, 4), "steps": 100_000, "gp_steps": 100_000, "every": 1000,
+        "single_steps": 5000, "gp_single_steps": 5000, "single_every": 100, "single": 1,
+        "test_rows": 100, "hidden": 128, "learning_rate": 1e-3, "embedding_rate": 1e-3,
         "schedule": "constant",
     }
-}
+}  # fmt: skip
 SMOKE = {
-    "steps": 6,
-    "gp_steps": 6,
-    "every": 3,
-    "single_steps": 2,
-    "gp_single_steps": 2,
-    "single": 2,
-    "largest": 3,
-    "test_rows": 5,
-    "hidden": 8,
-}
+    "steps": 6, "gp_steps": 6, "every": 3, "single_steps": 2, "gp_single_steps": 2, "single": 2,
+    "largest": 3, "test_rows": 5, "hidden": 8,
+}  # fmt: skip
 
 
 def jobs_of(settings: Settings) -> list[Job]:
     """What the bar is about first: TOM, then the others."""
     order = sorted(settings.methods, key=lambda m: (m.endswith("STL"), -METHODS.index(m)))
-    common = {
-        name: getattr(settings, name)
-        for name in ("largest", "test_rows", "hidden", "layers", "size", "affine",
-                     "learning_rate", "embedding_rate", "schedule", "weight_decay")
-    }  # fmt: skip
     jobs = []
     for problem in settings.problems:
         for seed in settings.seeds:
@@ -141,7 +105,8 @@ def jobs_of(settings: Settings) -> list[Job]:
                 prefix = "" if problem == SPHERES else "gp_"
                 steps = getattr(settings, prefix + ("single_steps" if alone else "steps"))
                 jobs.append(
-                    Job(
+                    settings.job(
+                        Job,
                         problem=problem,
                         method=method,
                         seed=seed,
@@ -150,7 +115,6 @@ def jobs_of(settings: Settings) -> list[Job]:
                         tasks_per_step=0 if alone else settings.tasks_per_step,
                         single=settings.single if alone else 1,
                         batch_size=settings.rows,
-                        **common,
                     )
                 )
     return jobs
@@ -329,18 +293,9 @@ def draw_scores(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -
     return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(Settings, description=__doc__, smoke=SMOKE, scales=SCALES, arguments=arguments)
-    runs = run_jobs(
-        jobs_of(settings),
-        work,
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     summary = summarise(runs)
-    for problem, methods in summary.items():
-        print(f"{problem}\n{show(methods, problem)}")
+    text = "\n".join(f"{name}\n{show(methods, name)}" for name, methods in summary.items())
     content = {
         "command": "python -m experiments.universal.synthetic_variables.run",
         "published": PUBLISHED,
@@ -353,12 +308,15 @@ def main(arguments: list[str] | None = None) -> None:
         },
         "summary": summary,
     }
-    write(settings.out, record(settings, content))
-    save(draw_scores(summary, runs), settings.out.with_name("scores.png"))
-    for run in runs:
-        if run["embeddings"] is not None and run["seed"] == settings.seeds[0]:
-            name = run["problem"].replace(" ", "_").lower()
-            save(draw_embeddings(run), settings.out.with_name(f"embeddings_{name}.png"))
+    files = {
+        f"embeddings_{run['problem'].replace(' ', '_').lower()}.png": draw_embeddings(run)
+        for run in runs
+        if run["embeddings"] is not None and run["seed"] == settings.seeds[0]
+    }
+    return Report(content, text, {"scores.png": draw_scores(summary, runs), **files})
+
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE, scales=SCALES)
 
 
 if __name__ == "__main__":

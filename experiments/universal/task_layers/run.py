@@ -19,21 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    COLOURS,
-    DATA,
-    canvas,
-    label,
-    parse,
-    record,
-    rounded,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import DATA, Report, ResumableSettings, experiment, rounded
+from experiments.showing import COLOURS, canvas, label, shown, table
 from experiments.universal.task_layers.planted import planted_lookups, vocabulary_size
+from matplotlib.figure import Figure
 
 from polytask.architectures import Architecture, HardSharing
 from polytask.architectures.adaptations.adapters import Adapters, Scaling
@@ -43,14 +32,12 @@ from polytask.architectures.adaptations.task_adapted import TaskAdapted
 from polytask.datasets.fdu_mtl import fdu_mtl
 from polytask.encoders.transformer import TokenInputs, Transformer
 from polytask.evaluation.scores import interval
-from polytask.files import write_atomically
 from polytask.problems import Problem
 from polytask.samplers import AllTasks, Sampler
 from polytask.samplers.annealed import AnnealedSampler
 from polytask.tasks import Task
 from polytask.training import Trainer, TrainingSettings, predict_outputs
 
-HERE = Path(__file__).resolve().parent
 #: Small sizes that give PALs, adapters and low-rank layers nearly equally many parameters in two
 #: layers of 32 values.
 ADAPTATIONS: dict[str, Adaptation] = {
@@ -72,7 +59,7 @@ SCALES = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment."""
 
     families: tuple[str, ...] = ("planted", "reviews")
@@ -92,9 +79,6 @@ class Settings:
     review_batch_size: int = 16
     rate: float = 3e-3
     data: Path = DATA
-    workers: int = 0
-    minutes: float = 60.0
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -132,18 +116,17 @@ def jobs_of(settings: Settings) -> list[Job]:
         name = settings.families[family]
         reviews = name == "reviews"
         jobs.append(
-            Job(
+            settings.job(
+                Job,
                 family=name,
                 method=settings.methods[method],
                 seed=seed,
-                width=settings.width,
                 length=settings.length if reviews else KEYS + 1,
                 vocabulary=settings.vocabulary if reviews else vocabulary_size(KEYS, VALUES),
                 epochs=settings.review_epochs if reviews else settings.planted_epochs,
                 held_out=settings.review_validation if reviews else settings.planted_held_out,
                 sizes=() if reviews else sizes,
                 batch_size=(settings.review_batch_size if reviews else settings.planted_batch_size),
-                rate=settings.rate,
             )
         )
     return jobs
@@ -170,9 +153,9 @@ def reviews_of(length: int, vocabulary: int, held_out: int, seed: int, data: Pat
     )
 
 
-def work(job: Job, *, data: Path) -> dict[str, Any]:
+def work(job: Job, *, folder: Path) -> dict[str, Any]:
     """Test accuracies per task, parameters, steps and processor time."""
-    problem = problem_of(job, data)
+    problem = problem_of(job, folder)
     torch.manual_seed(job.seed)
     started = time.process_time()
     if job.method.startswith("separate"):
@@ -339,7 +322,7 @@ def show(summary: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def draw(summary: dict[str, Any], path: Path) -> None:
+def draw(summary: dict[str, Any]) -> Figure:
     """Accuracy against parameters, a panel per family."""
     figure, axes = canvas(1, len(summary), width=5.0, height=4.0)
     for ax, (family, entries) in zip(axes.flat, summary.items(), strict=True):
@@ -358,34 +341,22 @@ def draw(summary: dict[str, Any], path: Path) -> None:
         ax.set_xscale("log")
         label(ax, family, "parameters / those of one encoder", "mean test accuracy, %")
     axes.flat[0].legend(fontsize=7, frameon=False)
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run what is not in the log yet; write results, figure and tables."""
-    settings = parse(
-        Settings,
-        description=__doc__,
-        smoke={
-            "methods": ("separate", "shared", "PALs"), "seeds": (0,), "families": ("planted",),
-            "planted_tasks": 3, "smallest": 20, "largest": 40, "planted_epochs": 2, "width": 8,
-        },
-        scales=SCALES,
-        arguments=arguments,
-    )  # fmt: skip
-    runs = run_jobs(
-        jobs_of(settings),
-        functools.partial(work, data=settings.data),
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     summary = rounded(summarise(runs, settings))
-    write(settings.out, record(settings, {"runs": len(runs), "summary": summary}))
-    draw(summary, settings.out.with_name("figure.png"))
     text = "\n\n".join(f"{family}:\n\n{show(entries)}" for family, entries in summary.items())
-    print(text)
-    write_atomically(settings.out.with_name("table.md"), text + "\n")
+    files = {"figure.png": draw(summary), "table.md": text}
+    return Report({"runs": len(runs), "summary": summary}, text, files)
+
+
+SMOKE = {
+    "methods": ("separate", "shared", "PALs"), "seeds": (0,), "families": ("planted",),
+    "planted_tasks": 3, "smallest": 20, "largest": 40, "planted_epochs": 2, "width": 8,
+}  # fmt: skip
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE, scales=SCALES)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ where it stopped.
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,33 +21,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    DATA,
-    canvas,
-    label,
-    parse,
-    record,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import DATA, Report, ResumableSettings, experiment
+from experiments.showing import canvas, label, shown, table
 from experiments.universal import embedding_kinds
 from experiments.universal.embedding_kinds import KINDS
+from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from polytask.datasets.forecast_windows import forecast_windows
 from polytask.problems import Problem
 
-HERE = Path(__file__).resolve().parent
 #: RMSE of none, random, learned and oracle: the published table and the review draft's.
 PUBLISHED = {"none": 4.29, "random": 4.27, "learned": 3.32, "oracle": 3.37}
 DRAFT = {"none": 4.23, "random": 3.40, "learned": 3.28, "oracle": 3.31}
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment.
 
     Args:
@@ -66,10 +57,7 @@ class Settings:
     length: int = 10
     batch_size: int = 64
     learning_rate: float = 3e-3
-    workers: int = 0
-    minutes: float = 60.0
     data: Path = DATA
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -90,40 +78,29 @@ class Job:
 
 SCALES = {
     "full": {
-        "steps": 20_000,
-        "long_steps": 100_000,
-        "hidden": 128,
-        "learning_rate": 1e-3,
+        "steps": 20_000, "long_steps": 100_000, "hidden": 128, "learning_rate": 1e-3,
         "seeds": (0, 1, 2, 3, 4),
     }
-}
+}  # fmt: skip
 SMOKE = {
-    "kinds": ("none", "learned"),
-    "seeds": (0,),
-    "steps": 40,
-    "long_steps": 80,
-    "hidden": 8,
+    "kinds": ("none", "learned"), "seeds": (0,), "steps": 40, "long_steps": 80, "hidden": 8,
     "layers": 2,
-}
+}  # fmt: skip
 
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Seed by seed, so that an interrupted experiment has whole seeds."""
-    common = {
-        name: getattr(settings, name)
-        for name in ("hidden", "layers", "size", "length", "batch_size", "learning_rate")
-    }
 
     def jobs(seed: int, kinds: Sequence[str], steps: int) -> list[Job]:
         every = product(settings.maps, kinds)
         return [
-            Job(kind=kind, affine=maps == "affine", seed=seed, steps=steps, **common)
+            settings.job(Job, kind=kind, affine=maps == "affine", seed=seed, steps=steps)
             for maps, kind in every
         ]
 
     short = [job for seed in settings.seeds for job in jobs(seed, settings.kinds, settings.steps)]
     long = [
-        Job(kind="learned", affine=True, seed=seed, steps=settings.long_steps, **common)
+        settings.job(Job, kind="learned", affine=True, seed=seed, steps=settings.long_steps)
         for seed in settings.seeds
     ]
     return short + long
@@ -136,6 +113,7 @@ def read(folder: Path) -> np.ndarray:
         return np.array([float(row["Temp"]) for row in csv.DictReader(file)])
 
 
+@functools.cache
 def problem_of(folder: Path, length: int) -> Problem:
     """Windows of the series; what is given of test windows is the same for all runs."""
     return forecast_windows(read(folder), length=length, name="temperatures")
@@ -146,32 +124,26 @@ def line(length: int) -> torch.Tensor:
     return torch.linspace(-1, 1, length).unsqueeze(1)
 
 
-class Work:
-    """Does jobs; the problem is built once."""
-
-    def __init__(self, folder: Path, length: int) -> None:
-        self.problem = problem_of(folder, length)
-        self.oracle = line(length)
-
-    def __call__(self, job: Job) -> dict[str, Any]:
-        torch.set_num_threads(1)
-        trained = embedding_kinds.train(self.problem, job, oracle=self.oracle)
-        degrees = self.problem.tasks[0].kind
-        errors = {}
-        for part in ("validation", "test"):
-            said, true = embedding_kinds.unseen(trained.architecture, getattr(self.problem, part))
-            apart = degrees.decode(said.numpy()) - degrees.decode(true.numpy())
-            errors[part] = float(np.sqrt(np.mean(apart**2)))
-        found = trained.architecture.table.weight.detach()
-        days = torch.arange(job.length, dtype=torch.float64).unsqueeze(1)
-        return {
-            "rmse_test": errors["test"],
-            "rmse_validation": errors["validation"],
-            "order": embedding_kinds.order(found, days),
-            "embeddings": {str(step): z.tolist() for step, z in trained.snapshots.items()},
-            "best_step": trained.best_step,
-            "seconds": trained.seconds,
-        }
+def work(job: Job, *, folder: Path) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    problem = problem_of(folder, job.length)
+    trained = embedding_kinds.train(problem, job, oracle=line(job.length))
+    degrees = problem.tasks[0].kind
+    errors = {}
+    for part in ("validation", "test"):
+        said, true = embedding_kinds.unseen(trained.architecture, getattr(problem, part))
+        apart = degrees.decode(said.numpy()) - degrees.decode(true.numpy())
+        errors[part] = float(np.sqrt(np.mean(apart**2)))
+    found = trained.architecture.table.weight.detach()
+    days = torch.arange(job.length, dtype=torch.float64).unsqueeze(1)
+    return {
+        "rmse_test": errors["test"],
+        "rmse_validation": errors["validation"],
+        "order": embedding_kinds.order(found, days),
+        "embeddings": {str(step): z.tolist() for step, z in trained.snapshots.items()},
+        "best_step": trained.best_step,
+        "seconds": trained.seconds,
+    }
 
 
 def around(found: np.ndarray) -> float:
@@ -245,21 +217,22 @@ def show(summary: Mapping[str, Mapping[str, Mapping[str, list[float]]]]) -> str:
     return table(header, rows)
 
 
-def figures(runs: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], folder: Path) -> None:
+def figures(runs: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, Figure]:
     """Embeddings on the way, and the errors."""
+    drawn = {}
     for run in runs:
         longest = max(r["steps"] for r in runs if r["affine"] == run["affine"])
         first = run["seed"] == runs[0]["seed"]
         if run["kind"] == "learned" and run["steps"] == longest and first:
             days = np.arange(run["length"])
-            figure = embedding_kinds.draw(
+            maps = "affine" if run["affine"] else "bias_free"
+            drawn[f"embeddings_{maps}.png"] = embedding_kinds.draw(
                 {int(step): z for step, z in run["embeddings"].items()},
                 days,
                 edges=[(i, i + 1) for i in days[:-1]],
                 colour_name="day",
             )
-            save(figure, folder / f"embeddings_{'affine' if run['affine'] else 'bias_free'}.png")
-    figure, axes = canvas(1, 1, width=6.5, height=3.6)
+    drawn["errors.png"], axes = canvas(1, 1, width=6.5, height=3.6)
     ax = axes[0, 0]
     for offset, (maps, kinds) in enumerate(summary.items()):
         for k, (kind, entry) in enumerate(kinds.items()):
@@ -273,20 +246,11 @@ def figures(runs: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], folde
     ax.set_xticks(range(len(kinds)), [kind.replace(", ", ",\n") for kind in kinds])
     label(ax, "days that were not given (lines: published, dotted: review draft)", "", "RMSE")
     ax.legend(frameon=False)
-    save(figure, folder / "errors.png")
+    return drawn
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(Settings, description=__doc__, smoke=SMOKE, scales=SCALES, arguments=arguments)
-    runs = run_jobs(
-        jobs_of(settings),
-        Work(settings.data, settings.length),
-        log=settings.out.with_name("runs.jsonl"),
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     summary = summarise(runs, settings.steps)
-    print(show(summary))
     problem = problem_of(settings.data, settings.length)
     content = {
         "command": "python -m experiments.universal.temperatures.run",
@@ -296,8 +260,10 @@ def main(arguments: list[str] | None = None) -> None:
         "split": problem.notes[0],
         "summary": summary,
     }
-    write(settings.out, record(settings, content))
-    figures(runs, summary, settings.out.parent)
+    return Report(content, show(summary), figures(runs, summary))
+
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE, scales=SCALES)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,19 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    COLOURS,
-    DATA,
-    canvas,
-    label,
-    parse,
-    record,
-    run_jobs,
-    save,
-    table,
-    write,
-)
+from experiments.common import DATA, Report, ResumableSettings, experiment
+from experiments.showing import COLOURS, canvas, label, table
 from experiments.universal.uci121 import baselines, system
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from polytask.datasets.uci121 import uci121
@@ -40,7 +32,6 @@ from polytask.evaluation.benchmark_scores import score_benchmark
 from polytask.evaluation.significance import paired_test
 from polytask.problems import Problem
 
-HERE = Path(__file__).resolve().parent
 #: Sets whose test rows are scaled otherwise than their training rows (see the data's README).
 SHIFTED = ("annealing", "monks-1", "monks-2", "monks-3")
 AS_IS, MATCHED = "as they are", "matched"
@@ -65,12 +56,10 @@ STEPS_TOGETHER, STEPS_ALONE = 400, 120
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment."""
 
     data: Path = DATA / "uci121"
-    out: Path = HERE / "results.json"
-    log: Path = HERE / "runs.jsonl"
     methods: tuple[str, ...] = (
         SYSTEM, ALONE, "TOM", "SLO", "DR-MTL", "DR-STL", "TOM-STL", "SNN",
         "boosting", "forest", SHIFTED_FOREST,
@@ -78,8 +67,6 @@ class Settings:
     sets: tuple[str, ...] = ()
     seed: int = 0
     length: float = 1.0
-    workers: int = 0
-    minutes: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -94,16 +81,14 @@ class Job:
 
 def jobs_of(settings: Settings) -> list[Job]:
     """The methods, in order."""
-    return [
-        Job(method, settings.length, settings.seed, settings.sets) for method in settings.methods
-    ]
+    return [settings.job(Job, method=method) for method in settings.methods]
 
 
-def work(job: Job, data: Path) -> dict[str, Any]:
+def work(job: Job, *, folder: Path) -> dict[str, Any]:
     """Accuracies of one method."""
     torch.set_num_threads(1)
     started, processor = time.monotonic(), time.process_time()
-    outcome = METHODS[job.method](job, data)
+    outcome = METHODS[job.method](job, folder)
     return {
         **outcome,
         "seconds": time.monotonic() - started,
@@ -311,25 +296,25 @@ def analyse(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def per_set(content: Mapping[str, Any], problem: Problem, path: Path) -> None:
-    """One line per set: sizes and the accuracy of every method."""
+def per_set(content: Mapping[str, Any], problem: Problem) -> str:
+    """One line of CSV per set: sizes and the accuracy of every method."""
     methods = list(content["accuracy"])
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["set", "rows_to_learn_from", "test_rows", "features", "classes", *methods])
-        for task in problem.tasks:
-            train, test = (s.parts[task.name] for s in (problem.train, problem.test))
-            sizes = [len(train), len(test), train.inputs.shape[1], task.kind.output_size]
-            found = [f"{content['accuracy'][m][task.name]:.5f}" for m in methods]
-            writer.writerow([task.name, *sizes, *found])
-    print(f"wrote {path}")
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["set", "rows_to_learn_from", "test_rows", "features", "classes", *methods])
+    for task in problem.tasks:
+        train, test = (s.parts[task.name] for s in (problem.train, problem.test))
+        sizes = [len(train), len(test), train.inputs.shape[1], task.kind.output_size]
+        found = [f"{content['accuracy'][m][task.name]:.5f}" for m in methods]
+        writer.writerow([task.name, *sizes, *found])
+    return file.getvalue()
 
 
-def figure(content: Mapping[str, Any], problem: Problem, path: Path) -> None:
+def figure(content: Mapping[str, Any], problem: Problem) -> Figure | None:
     """Every set: the system against the forest, and the gap by the rows to learn from."""
     theirs_name = next((m for m in (FOREST, "forest") if m in content["accuracy"]), None)
     if theirs_name is None or SYSTEM not in content["accuracy"]:
-        return
+        return None
     names = sorted(content["accuracy"][SYSTEM])
     ours, theirs = (
         100 * np.array([content["accuracy"][m][n] for n in names]) for m in (SYSTEM, theirs_name)
@@ -350,7 +335,7 @@ def figure(content: Mapping[str, Any], problem: Problem, path: Path) -> None:
         ax.annotate(names[place], (rows[place], gaps[place]), fontsize=7)
     ax.set_xscale("log")
     label(ax, "system minus forest", "rows to learn from", "points of accuracy")
-    save(drawn, path)
+    return drawn
 
 
 def show(scores: Mapping[str, Mapping[str, float]]) -> str:
@@ -367,34 +352,21 @@ def show(scores: Mapping[str, Mapping[str, float]]) -> str:
     return table(("method", *COLUMNS.values(), "published mean acc. (121 sets)"), rows)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    settings = parse(
-        Settings,
-        description=__doc__,
-        smoke={"sets": ("iris", "lenses", "monks-1"), "length": 0.01},
-        scales={"full": {"length": 20.0, "minutes": 6000.0}},
-        arguments=arguments,
-    )
-    log = settings.log
-    if settings.out.parent != HERE and log.parent == HERE:
-        log = settings.out.parent / log.name
-    outcomes = run_jobs(
-        jobs_of(settings),
-        functools.partial(work, data=settings.data),
-        log=log,
-        workers=settings.workers,
-        minutes=settings.minutes,
-    )
+def report(outcomes: Sequence[dict[str, Any]], settings: Settings) -> Report | None:
     if all(outcome["method"] == SHIFTED_FOREST for outcome in outcomes):
-        return
+        return None
     content = analyse(outcomes)
-    for key in ("user", "paper", "all"):
-        if key in content:
-            print(f"\n{key}\n{show(content[key])}")
+    kept = [key for key in ("user", "paper", "all") if key in content]
+    text = "\n".join(f"\n{key}\n{show(content[key])}" for key in kept)
     problem = read(settings.data, settings.sets, True)
-    write(settings.out, record(settings, content))
-    per_set(content, problem, settings.out.with_name("per_set.csv"))
-    figure(content, problem, settings.out.with_name("accuracy.png"))
+    files = {"per_set.csv": per_set(content, problem), "accuracy.png": figure(content, problem)}
+    return Report(content, text, files)
+
+
+SMOKE = {"sets": ("iris", "lenses", "monks-1"), "length": 0.01}
+SCALES = {"full": {"length": 20.0, "minutes": 6000.0}}
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE, scales=SCALES)
 
 
 if __name__ == "__main__":

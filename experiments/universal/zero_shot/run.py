@@ -13,24 +13,13 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from experiments.common import (
-    COLOURS,
-    canvas,
-    label,
-    parse,
-    record,
-    rounded,
-    run_jobs,
-    save,
-    shown,
-    table,
-    write,
-)
+from experiments.common import Report, ResumableSettings, experiment, rounded
+from experiments.showing import COLOURS, canvas, label, shown, table
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from polytask.architectures.descriptors.conditioned import Conditioned
@@ -46,7 +35,6 @@ from polytask.problems.splits import SeparateSplit
 from polytask.report.figures.descriptors import descriptor_figure
 from polytask.tasks import Multiclass, Task
 
-HERE = Path(__file__).resolve().parent
 GRIDS: dict[str, Callable[..., AttributeGrid]] = {"bilinear": bilinear_grid, "digits": digits_grid}
 NETS = ("linear", "network")
 ORACLE, LEARNED, OURS = "oracle", "learned embeddings", "two-sided"
@@ -59,7 +47,7 @@ PATIENCE = 60
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ResumableSettings):
     """Of the experiment.
 
     Args:
@@ -78,9 +66,6 @@ class Settings:
     learning_rate: float = 5e-3
     weight_decay: float = 1e-3
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    minutes: float = 60.0
-    workers: int = 0
-    out: Path = HERE / "results.json"
 
 
 @dataclass(frozen=True)
@@ -306,12 +291,8 @@ def learned(job: Job, grid: AttributeGrid) -> dict[str, Any]:
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Every run, seed by seed."""
-    common = {
-        name: getattr(settings, name)
-        for name in ("rows", "width", "steps", "held_out", "learning_rate", "weight_decay")
-    }
     return [
-        Job(grid=grid, net=net, method=method, seed=seed, **common)
+        settings.job(Job, grid=grid, net=net, method=method, seed=seed)
         for seed in settings.seeds
         for grid in settings.grids
         for net in settings.nets
@@ -386,7 +367,7 @@ def show(summary: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def draw(summary: dict[str, Any], settings: Settings, path: Path) -> None:
+def draw(summary: dict[str, Any], settings: Settings) -> Figure:
     """A dot and interval per method."""
     figure, axes = canvas(len(settings.grids), len(settings.nets), width=6.2, height=2.9)
     names = list(METHODS)
@@ -401,34 +382,28 @@ def draw(summary: dict[str, Any], settings: Settings, path: Path) -> None:
         ax.grid(axis="x", alpha=0.3)
         low = "RMSE (lower is better)" if title.startswith("bilinear") else "accuracy, %"
         label(ax, title, low, "")
-    save(figure, path)
+    return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = parse(
-        Settings,
-        description=__doc__,
-        smoke={"rows": 20, "steps": 20, "held_out": 1, "seeds": (0, 1), "width": 8},
-        scales={"full": {"held_out": 0, "seeds": tuple(range(20))}},
-        arguments=arguments,
-    )
-    torch.set_num_threads(1)
-    runs = run_jobs(
-        jobs_of(settings), work,
-        log=settings.out.parent / "runs.jsonl", workers=settings.workers, minutes=settings.minutes,
-    )  # fmt: skip
+def report(runs: Sequence[dict[str, Any]], settings: Settings) -> Report:
     summary = rounded(summarise(runs, settings))
     text = show(summary)
-    print(text)
-    folder = settings.out.parent
-    draw(summary, settings, folder / "figure.png")
     last = [r for r in runs if r["method"] == LEARNED and r["grid"] == settings.grids[-1]]
     grid = grid_of(settings.grids[-1], settings.seeds[0], settings.rows)
     names = [task.name for task in grid.problem.tasks]
-    save(descriptor_figure(np.array(last[0]["vectors"]), names), folder / "learned.png")
     content = {"command": "python -m experiments.universal.zero_shot.run", "summary": summary}
-    write(settings.out, record(settings, content))
-    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    files = {
+        "figure.png": draw(summary, settings),
+        "learned.png": descriptor_figure(np.array(last[0]["vectors"]), names),
+        "table.md": text,
+    }
+    return Report(content, text, files)
+
+
+SMOKE = {"rows": 20, "steps": 20, "held_out": 1, "seeds": (0, 1), "width": 8}
+SCALES = {"full": {"held_out": 0, "seeds": tuple(range(20))}}
+
+main = experiment(Settings, report, jobs=jobs_of, work=work, smoke=SMOKE, scales=SCALES)
 
 
 if __name__ == "__main__":
