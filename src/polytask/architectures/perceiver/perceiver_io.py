@@ -160,21 +160,12 @@ class PerceiverIO(Architecture):
             ValueError: inputs that are neither rows of numbers nor images; categories; tasks with
                 dense or sequence outputs, whose shapes must be said.
         """
-        train = problem.train
-        if problem.layout == "shared":
-            table = None if problem.table is None else problem.table.cardinalities
-            adapter: TokenAdapter | dict[str, TokenAdapter] = _default_adapter(
-                train.inputs,  # type: ignore[union-attr]
-                table,
-            )
-        else:
-            adapter = {
-                name: _default_adapter(
-                    part.inputs,
-                    None if name not in problem.tables else problem.tables[name].cardinalities,
-                )
-                for name, part in train.parts.items()
-            }
+        adapters: dict[str, TokenAdapter] = {}
+        for name, piece in problem.train.pieces.items():
+            table = problem.table_of(name)
+            codes = None if table is None else table.cardinalities
+            adapters[name] = _default_adapter(piece.inputs, codes)
+        adapter = adapters if problem.layout == "separate" else adapters[""]
         return cls(tasks=problem.tasks, adapter=adapter)
 
     @property

@@ -135,7 +135,7 @@ class SpecialisedModels(Architecture):
         """The memberships ``[T, m]``."""
         return self._weights
 
-    def parts(self) -> Iterator[tuple[nn.Module, float]]:
+    def clip_groups(self) -> Iterator[tuple[nn.Module, float]]:
         """The models; the share of model j is (1/T) sum_t w_tj."""
         yield from zip(self.networks, self._weights.mean(0).tolist(), strict=True)
 
