@@ -105,7 +105,6 @@ class SpecialisedModels(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[SpecialisedModels, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         models = [
             HardSharing(encoder=MLP(input_size=5, widths=(6,)), tasks=tasks) for _ in range(3)
         ]
@@ -150,7 +149,6 @@ class SpecialisedModels(Architecture):
             yield from model.task_parameters(name)
 
     def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same, each with the index of the task's own part."""
         for model in self.models:
             yield from model.task_rows(name)
 

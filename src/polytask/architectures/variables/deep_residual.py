@@ -104,7 +104,6 @@ class DeepResidual(VariableModel):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[DeepResidual, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         widths = {task.name: 3 + position for position, task in enumerate(tasks)}
         model = cls(tasks=tasks, columns=widths, hidden=8)
         return model, {name: torch.randn(width + 1, width) for name, width in widths.items()}
@@ -115,7 +114,6 @@ class DeepResidual(VariableModel):
         return cls(tasks=problem.tasks, columns=columns_of(problem))
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         grid = self.variables.read(inputs)
         hidden = self.core(self._encode(grid))
         return self.variables.write(grid, self._decode(grid, hidden))

@@ -309,11 +309,9 @@ class NeighbourEnsemble(Architecture):
         return self.layers.parameters() if self.shared else iter(())
 
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Parameters that hold values of this task."""
         return (parameter for parameter, _ in self.task_rows(name))
 
     def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same, each with the index of the task's own part."""
         group, place = self.find(name)
         for parameter in group.parameters():
             yield parameter, (place,)

@@ -225,7 +225,6 @@ class SoftLayerOrdering(VariableModel):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[SoftLayerOrdering, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         widths = {task.name: 3 + position for position, task in enumerate(tasks)}
         model = cls(tasks=tasks, columns=widths, hidden=8)
         return model, {name: torch.randn(width + 1, width) for name, width in widths.items()}
@@ -236,7 +235,6 @@ class SoftLayerOrdering(VariableModel):
         return cls(tasks=problem.tasks, columns=columns_of(problem))
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         if isinstance(inputs, Tensor):
             rows, encoded = self._encode_shared(inputs)
         else:

@@ -188,7 +188,6 @@ class TravelingObserver(VariableModel):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[TravelingObserver, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         return cls(tasks=tasks, columns=5, hidden=8), torch.randn(6, 5)
 
     @classmethod
@@ -197,7 +196,6 @@ class TravelingObserver(VariableModel):
         return cls(tasks=problem.tasks, columns=columns_of(problem), embeddings=128)
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         grid = self.variables.read(inputs)
         hidden = self.core(self._encode(grid))
         return self.variables.write(grid, self._decode(grid, hidden))
