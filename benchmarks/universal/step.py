@@ -67,7 +67,7 @@ def problem_of(folder: Path, tables: int) -> Problem:
 
 def observer_by_hand(model: Any, name: str, rows: Tensor, *, per_cell: bool = False) -> Tensor:
     """Outputs ``[B, C]`` of a ``TravelingObserver`` for one table ``[B, F]``."""
-    tables = model.variables.tables
+    tables = model.variables
     own, answers = tables.variables_of(name), tables.outputs_of(name)
     inputs = model.table.weight[own.start : answers.start]
     outputs = model.table.weight[answers]
@@ -84,7 +84,7 @@ def observer_by_hand(model: Any, name: str, rows: Tensor, *, per_cell: bool = Fa
 
 def residual_by_hand(model: Any, name: str, rows: Tensor) -> Tensor:
     """Outputs ``[B, C]`` of a ``DeepResidual`` for one table ``[B, F]``."""
-    tables = model.variables.tables
+    tables = model.variables
     own, answers = tables.variables_of(name), tables.outputs_of(name)
     hidden = model.core(rows @ model.table.weight[own.start : answers.start])
     return hidden @ model.table.weight[answers].T
@@ -164,7 +164,8 @@ def check_equal(model: nn.Module, by_hand: Callable[..., Tensor], batch: Batch) 
     mathematics, not rounding.
     """
     exact = copy.deepcopy(model).double()
-    batch = dataclasses.replace(batch, inputs=batch.inputs.map_cells(lambda cells: cells.double()))
+    inputs = dataclasses.replace(batch.inputs, cells=batch.inputs.cells.double())
+    batch = dataclasses.replace(batch, inputs=inputs)
     losses, gradients = [], []
     for contestant in (Packed(exact, batch), Loop(exact, by_hand, batch)):
         exact.zero_grad(set_to_none=True)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from polytask.architectures.variables.variable_grid import TableVariables
 from polytask.datasets.hyperspheres import hypersphere_embeddings, hyperspheres
 from polytask.datasets.transposed_gp import (
     transposed_gp,
     transposed_gp_embeddings,
     transposed_gp_optimum,
 )
-from polytask.problems.table_batch import TableVariables
 
 SPLITS = ("train", "validation", "test")
 

@@ -123,7 +123,7 @@ def test_what_cannot_be_packed_is_named():
     vectors = Split(torch.zeros(3, 2), {"a": torch.zeros(3, 2)}, [Task("a", Regression(size=2))])
     with pytest.raises(ValueError, match=r"targets \[3, 2\]"):
         TableBatchSplit(SeparateSplit({"a": vectors}))
-    with pytest.raises(ValueError, match="No task 'rent'"):
+    with pytest.raises(ValueError, match="No table for task 'rent'"):
         TableBatchSplit(split_of()).batch(("rent",), torch.zeros(1, 2, dtype=torch.int64))
 
 
@@ -174,7 +174,7 @@ def test_arithmetic_of_a_few_sets_of_tasks_is_kept():
     packed = TableBatchSplit(SeparateSplit(parts))
     for name in names:
         packed.batch((name,), torch.zeros(1, 2, dtype=torch.int64))
-    assert len(packed._selections) <= REMEMBERED
+    assert len(packed._sets) <= REMEMBERED
 
 
 def test_a_table_that_cannot_be_learned_is_named():

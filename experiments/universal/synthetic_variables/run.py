@@ -21,6 +21,7 @@ from experiments.universal.embedding_kinds import order
 from experiments.universal.synthetic_variables.training import METHODS, Job, train
 from matplotlib.figure import Figure
 
+from polytask.architectures.variables.variable_grid import TableVariables
 from polytask.datasets.hyperspheres import hypersphere_embeddings, hyperspheres
 from polytask.datasets.transposed_gp import (
     transposed_gp,
@@ -28,7 +29,6 @@ from polytask.datasets.transposed_gp import (
     transposed_gp_optimum,
 )
 from polytask.problems import Problem
-from polytask.problems.table_batch import TableVariables
 from polytask.tasks.losses import squared_hinge
 
 SPHERES, GP = "hyperspheres", "transposed GP"

@@ -131,11 +131,11 @@ class Architecture(nn.Module, ABC):
         """
         return None
 
-    def parts(self) -> Iterator[tuple[nn.Module, float]]:
+    def clip_groups(self) -> Iterator[tuple[nn.Module, float]]:
         """Modules that share no parameter with each other, and each one's share of the weight of
         all losses; by default the whole.
 
-        ``TrainingSettings.clip_norm`` holds for each part by itself, times its share: a part is
+        ``TrainingSettings.clip_norm`` holds for each group by itself, times its share: a group is
         clipped as if it were trained alone.
         """
         yield self, 1.0

@@ -64,13 +64,11 @@ class CustomArchitecture(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[CustomArchitecture, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         columns = sum(task.kind.output_size for task in tasks)
         module = MLP(input_size=5, widths=(6, columns), activation="tanh")
         return cls(module=module, tasks=tasks), torch.randn(6, 5)
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         outputs = self.module(inputs)
         if isinstance(outputs, TaskTensors):
             return outputs
@@ -89,11 +87,9 @@ class CustomArchitecture(Architecture):
         return self._stack(outputs)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that several tasks use."""
         return (p for name, p in self.module.named_parameters() if name not in self.owners)
 
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Parameters that this task uses alone, or blocks that hold its rows."""
         return (
             p
             for parameter, p in self.module.named_parameters()

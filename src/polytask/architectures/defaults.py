@@ -41,20 +41,18 @@ def default_architecture(
     Returns:
         A freshly initialised ``HardSharing`` (shared layout) or ``CrossDomain`` (separate layout).
     """
-    from polytask.problems import SeparateSplit
-
     train = problem.train
-    if not isinstance(train, SeparateSplit):
-        encoder = default_encoder(train.inputs, problem.table, members=members)
+    if train.layout == "shared":
+        encoder = default_encoder(train.pieces[""].inputs, problem.table, members=members)
         return HardSharing(encoder=encoder, tasks=problem.tasks, head=head)
-    if len(problem.tables) < len(train.parts):
+    if len(problem.tables) < len(train.pieces):
         # Members run through the core together, so tasks without them allow none to any task.
         members = 1
     encoders = {
         name: default_encoder(
-            part.inputs, problem.tables.get(name), members=members, depth=1, width=CORE_WIDTH
+            piece.inputs, problem.table_of(name), members=members, depth=1, width=CORE_WIDTH
         )
-        for name, part in train.parts.items()
+        for name, piece in train.pieces.items()
     }
     core = MLP(input_size=CORE_WIDTH, widths=(CORE_WIDTH, CORE_WIDTH))
     return CrossDomain(encoders=encoders, core=core, tasks=problem.tasks, head=head)
@@ -66,22 +64,15 @@ def common_encoder(problem: Problem) -> Encoder:
     Raises:
         ValueError: tasks with inputs of different forms.
     """
-    from polytask.problems import SeparateSplit
-
-    train = problem.train
-    if not isinstance(train, SeparateSplit):
-        return default_encoder(train.inputs, problem.table)
-    forms = {
-        (tuple(part.inputs.shape[1:]), problem.tables.get(name))
-        for name, part in train.parts.items()
-    }
+    pieces = problem.train.pieces
+    forms = {(piece.inputs.shape[1:], problem.table_of(name)) for name, piece in pieces.items()}
     if len(forms) > 1:
         raise ValueError(
             f"The tasks of problem {problem.name!r} have inputs of {len(forms)} forms, and the"
             " architecture has one encoder for all; use one over variables, or CrossDomain."
         )
-    name, part = next(iter(train.parts.items()))
-    return default_encoder(part.inputs, problem.tables.get(name))
+    name, piece = next(iter(pieces.items()))
+    return default_encoder(piece.inputs, problem.table_of(name))
 
 
 def default_encoder(

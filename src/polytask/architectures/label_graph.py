@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polytask.architectures.base import Architecture, Inputs, TaskIndex
+from polytask.architectures.defaults import default_encoder
 from polytask.architectures.descriptors.task_descriptors import TaskDescriptors
 from polytask.architectures.families import Family
 from polytask.architectures.heads import average_members, encoder_output_size
@@ -144,9 +145,6 @@ class LabelGraph(Architecture):
         Raises:
             ValueError: a task that is not Binary, or tasks with inputs of their own.
         """
-        from polytask.architectures.defaults import default_encoder
-
-        train = problem.train
         if problem.layout != "shared":
             raise ValueError(
                 "LabelGraph counts which labels occur together, and the tasks of problem "
@@ -154,9 +152,10 @@ class LabelGraph(Architecture):
             )
         for task in problem.tasks:
             _check_binary(task)
-        columns = [train.targets[task.name] for task in problem.tasks]  # type: ignore[union-attr]
+        (rows,) = problem.train.pieces.values()
+        columns = [rows.targets[task.name] for task in problem.tasks]
         return cls(
-            encoder=default_encoder(train.inputs, problem.table),  # type: ignore[union-attr]
+            encoder=default_encoder(rows.inputs, problem.table),
             tasks=problem.tasks,
             adjacency=label_adjacency(torch.stack(columns, dim=1)),
             bias=True,

@@ -92,7 +92,7 @@ def hypersphere_embeddings(
     """The true embeddings ``[V, 1]`` of the variables of ``hyperspheres`` with these arguments.
 
     Feature i of a task has its centre's coordinate o_i, class c has c / 10. Variables are in the
-    order of ``polytask.problems.TableVariables``: task by task, its features, then its classes.
+    order of models over tables: task by task, its features, then its classes.
 
     Example:
         >>> hypersphere_embeddings(num_features=(1,), num_classes=(3,))[1:].flatten()

@@ -94,8 +94,7 @@ def transposed_gp_embeddings(
 ) -> Tensor:
     """The places ``[V, 1]`` of the variables of ``transposed_gp`` with these arguments, over 5.
 
-    Variables are in the order of ``polytask.problems.TableVariables``: task by task, its inputs,
-    then its outputs.
+    Variables are in the order of models over tables: task by task, its inputs, then its outputs.
     """
     _check(num_inputs, num_outputs, (1, 1, 1))
     places = [places for _, _, places, _ in _tasks(seed, num_inputs, num_outputs)]

@@ -92,7 +92,6 @@ class SmallCNN(Encoder):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features of each row."""
         check_images("SmallCNN", inputs, self.input_shape)
         features: Tensor = self.dense(self.convolutions(inputs))
         return features

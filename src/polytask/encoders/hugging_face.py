@@ -109,7 +109,6 @@ class HuggingFaceEncoder(LayeredEncoder):
         self.padding_id: int | None = model.config.pad_token_id
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features of each row."""
         if inputs.dim() != 2:
             raise ValueError(
                 f"HuggingFaceEncoder expects token ids [B, L], found inputs of shape "

@@ -86,7 +86,6 @@ class MLP(Encoder):
                 self.layers.append(nn.Dropout(self.dropout))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features of each row."""
         rows = inputs.flatten(1) if inputs.dim() > 2 else inputs
         if rows.dim() != 2 or rows.shape[1] != self.input_size:
             raise ValueError(

@@ -70,7 +70,6 @@ class ResNet18(Encoder):
         _initialise(self)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features of each row."""
         if inputs.dim() != 4 or inputs.shape[1] != self.channels:
             raise ValueError(
                 f"ResNet18 expects images of shape [B, {self.channels}, H, W], found "

@@ -70,7 +70,6 @@ class SNN(Encoder):
                 self.layers.append(nn.AlphaDropout(self.dropout))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features of each row."""
         if inputs.dim() != 2 or inputs.shape[1] != self.input_size:
             raise ValueError(
                 f"SNN expects rows of {self.input_size} values, found inputs of shape "

@@ -184,7 +184,6 @@ class Transformer(LayeredEncoder):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Features of each row."""
         self.inputs.check(inputs)
         padding = self.padding(inputs)
         mask = attention_mask(padding)

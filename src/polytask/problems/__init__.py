@@ -6,7 +6,7 @@ from polytask.problems.problem import Problem
 from polytask.problems.source import FixedSource, Source
 from polytask.problems.splits import AnySplit, SeparateSplit, Split
 from polytask.problems.splitting import SplitPlan, grouped_split, stratified_split
-from polytask.problems.table_batch import TableBatch, TableShape, TableVariables
+from polytask.problems.table_batch import TableBatch, TableShape
 from polytask.problems.table_info import TableInfo
 from polytask.problems.table_stream import TableBatchSplit, TableBatchStream
 
@@ -26,7 +26,6 @@ __all__ = [
     "TableBatchStream",
     "TableInfo",
     "TableShape",
-    "TableVariables",
     "grouped_split",
     "stratified_split",
 ]

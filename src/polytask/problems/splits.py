@@ -219,7 +219,6 @@ class SeparateSplit(SplitRows):
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """All rows in order, one task after the other."""
         for name, part in self.parts.items():
             for rows in torch.arange(len(part), device=part.inputs.device).split(size):
                 yield self.batch({name: rows})

@@ -59,7 +59,6 @@ class SplitPlan:
     column: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         fractions = tuple(self.fractions)
         if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
             raise ValueError(

@@ -5,22 +5,19 @@ Shape legend: T tasks, K of them in a batch, N_t rows and F_t columns of task t,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from polytask.problems.batch import Batch
 from polytask.problems.splits import SeparateSplit
-from polytask.problems.table_batch import REMEMBERED, TableBatch, within
-from polytask.tasks import TaskTensors, group_into_blocks
+from polytask.problems.table_batch import TableBatch, TableSet, remembered, within
+from polytask.tasks import TaskTensors
 
 __all__ = ["TableBatchSplit", "TableBatchStream"]
 
-#: Of the permutation. Four are enough for large tables, but with them some orders of a handful of
-#: rows come up several times as often as others.
-_ROUNDS = 8
-#: Draws whose rows are computed at once.
+#: Draws whose rows are known at least when orders are drawn.
 _AHEAD = 16
 
 
@@ -63,7 +60,7 @@ class TableBatchSplit:
         self._targets = torch.where(
             labelled, torch.cat([target.double() for _, target in found]), 0
         )
-        self._selections: dict[tuple[str, ...], _Selection] = {}
+        self._sets: dict[Hashable, _Tables] = {}
 
     @staticmethod
     def takes(split: SeparateSplit) -> bool:
@@ -87,7 +84,7 @@ class TableBatchSplit:
             rows: ``[K, B]``, row numbers of each.
             valid: ``[K, B]``, False where a row only fills up; None if all count.
         """
-        chosen = self._select(names)
+        chosen = remembered(self._sets, names, lambda: _Tables(self, names))
         flat = rows.flatten()
         size = rows.shape[1]
         place = chosen.places.repeat_interleave(size)
@@ -110,11 +107,11 @@ class TableBatchSplit:
             labelled = self._labelled[numbers].view(rows.shape)
             present = labelled if valid is None else labelled & valid
         blocks, masks = [], []
-        for block_names, columns, dtype in chosen.blocks:
+        for block in chosen.blocks:
             whole = len(chosen.blocks) == 1
-            found = targets if whole else targets.index_select(1, columns)
-            blocks.append((block_names, found.to(dtype)))
-            masks.append(None if present is None else present.T[:, columns])
+            found = targets if whole else targets.index_select(1, block.columns)
+            blocks.append((block.names, found.to(block.dtype)))
+            masks.append(None if present is None else present.T[:, block.columns])
         return Batch(
             inputs=inputs.observed() if self._has_gaps else inputs,
             targets=TaskTensors(blocks),
@@ -145,13 +142,6 @@ class TableBatchSplit:
             yield self.batch(names, rows, valid=None if whole else valid.to(self.device))
             start += each
 
-    def _select(self, names: tuple[str, ...]) -> _Selection:
-        if names not in self._selections:
-            if len(self._selections) >= REMEMBERED:
-                self._selections.clear()
-            self._selections[names] = _Selection(self, names)
-        return self._selections[names]
-
 
 def _with_labels(names: tuple[str, ...], present: Tensor | None) -> tuple[str, ...]:
     """Tasks with a label in some row ``[K, B]``."""
@@ -161,27 +151,14 @@ def _with_labels(names: tuple[str, ...], present: Tensor | None) -> tuple[str, .
     return tuple(name for name, labelled in zip(names, some, strict=True) if labelled)
 
 
-class _Selection:
-    """What a batch of some tasks needs to know about them."""
+class _Tables(TableSet):
+    """Some tables of a split: their widths as well."""
 
     def __init__(self, split: TableBatchSplit, names: tuple[str, ...]) -> None:
-        unknown = [name for name in names if name not in split.places]
-        if unknown:
-            raise ValueError(f"No task {unknown[0]!r}; there are {list(split.names)}.")
-        places = [split.places[name] for name in names]
-        tasks = [split.tasks[place] for place in places]
-        order = {name: k for k, name in enumerate(names)}
-        self.places = torch.tensor(places, device=split.device)
-        self.widths = split.widths[places].to(split.device)
-        self.plain_widths = split.widths[places].tolist()
-        self.blocks = [
-            (
-                tuple(task.name for task in group),
-                torch.tensor([order[task.name] for task in group], device=split.device),
-                torch.int64 if group[0].kind.is_categorical else torch.float32,
-            )
-            for group in group_into_blocks(tasks, padded=True)
-        ]
+        super().__init__(split.tasks, names, split.device)
+        widths = split.widths[self.places.cpu()]
+        self.widths = widths.to(split.device)
+        self.plain_widths = tuple(widths.tolist())
 
 
 class _RowNumbers(Mapping[str, Tensor]):
@@ -206,18 +183,18 @@ class _RowNumbers(Mapping[str, Tensor]):
 class TableBatchStream:
     """Endless streams of row numbers, one per task, drawn for many tasks at once.
 
-    Every epoch of a task visits each of its rows once, in an order of its own. The order is not
-    stored: row ``o`` of epoch ``e`` is a keyed permutation of ``o``, computed when it is asked for
-    (a Feistel network on pairs of half words, walked until the number is below N_t; J. Black and
-    P. Rogaway, Ciphers with arbitrary finite domains, CT-RSA 2002). So a position per task is all
-    the state, and a batch of a hundred small tables that start over at different times is still a
-    handful of operations.
+    Every epoch of a task visits each of its rows once, in an order of its own: by a hash of seed,
+    task, epoch and row. So a position per task is all the state, and the orders of all tasks that
+    need new ones are one sort, however many epochs of a small table a batch takes.
 
     Args:
         counts: N_t, ``[T]``.
         batch_size: B, rows per task and draw.
         seed: Of the orders.
         device: Where the row numbers live.
+
+    Cost: holds the orders of two epochs (of small tables those of 16 draws), sorted anew after
+        each.
     """
 
     def __init__(
@@ -232,9 +209,12 @@ class TableBatchStream:
         self.seed = seed
         self.device = torch.device(device) if device is not None else torch.device("cpu")
         self.drawn = torch.zeros_like(self.counts)
-        # Rows computed ahead, and where they start; an empty memory starts behind every position.
-        self._ahead = torch.empty(len(self.counts), _AHEAD * batch_size, dtype=torch.int64)
-        self._start = torch.full_like(self.counts, torch.iinfo(torch.int64).min // 2)
+        # Epochs whose orders are known, task after task: one more than `_AHEAD` draws take.
+        self._epochs = -(-_AHEAD * batch_size // self.counts) + 1
+        self._sizes = self._epochs * self.counts
+        self._offsets = self._sizes.cumsum(0) - self._sizes
+        self._orders = torch.empty(int(self._sizes.sum()), dtype=torch.int64)
+        self._first = torch.full_like(self.counts, -1)  # of the known epochs; -1: none is
 
     @property
     def batches_per_epoch(self) -> int:
@@ -244,22 +224,34 @@ class TableBatchStream:
     def draw(self, tasks: Sequence[int] | Tensor) -> Tensor:
         """The next rows ``[K, B]`` of some tasks, by number."""
         chosen = torch.as_tensor(tasks)
-        place = self.drawn[chosen] - self._start[chosen]
-        stale = place > self._ahead.shape[1] - self.batch_size
+        place = self._places(chosen)
+        stale = (self._first[chosen] < 0) | (place > self._sizes[chosen] - self.batch_size)
         if bool(stale.any()):
-            self._look_ahead(chosen[stale])
-            place = self.drawn[chosen] - self._start[chosen]
-        columns = place.unsqueeze(1) + torch.arange(self.batch_size)
+            self._sort(chosen[stale])
+            place = self._places(chosen)
+        start = (self._offsets[chosen] + place).unsqueeze(1)
         self.drawn[chosen] += self.batch_size
-        return self._ahead[chosen.unsqueeze(1), columns].to(self.device)
+        return self._orders[start + torch.arange(self.batch_size)].to(self.device)
 
-    def _look_ahead(self, chosen: Tensor) -> None:
-        counts = self.counts[chosen].unsqueeze(1)
-        number = self.drawn[chosen].unsqueeze(1) + torch.arange(self._ahead.shape[1])
-        epoch = torch.div(number, counts, rounding_mode="floor")
-        key = _mixed(_mixed(chosen.unsqueeze(1) + self.seed * 1_000_003) + epoch)
-        self._ahead[chosen] = _permuted(number - epoch * counts, counts, key)
-        self._start[chosen] = self.drawn[chosen]
+    def _places(self, tasks: Tensor) -> Tensor:
+        """Positions within the known orders."""
+        return self.drawn[tasks] - self._first[tasks] * self.counts[tasks]
+
+    def _sort(self, tasks: Tensor) -> None:
+        """The orders of some tasks from their present epochs on."""
+        self._first[tasks] = self.drawn[tasks] // self.counts[tasks]
+        epochs = self._epochs[tasks]
+        task = tasks.repeat_interleave(epochs)
+        epoch = self._first[task] + within(epochs)
+        counts = self.counts[task]
+        rows = within(counts)
+        seeds = _mixed(_mixed(task + self.seed * 1_000_003) + epoch)
+        order = _mixed(seeds.repeat_interleave(counts) + rows).argsort()
+        of_epoch = torch.arange(len(task)).repeat_interleave(counts)
+        order = order[of_epoch[order].argsort(stable=True)]
+        sizes = self._sizes[tasks]
+        places = self._offsets[tasks].repeat_interleave(sizes) + within(sizes)
+        self._orders[places] = rows[order]
 
     def state_dict(self) -> dict[str, list[int]]:
         """Rows drawn so far, per task."""
@@ -268,27 +260,7 @@ class TableBatchStream:
     def load_state_dict(self, state: Mapping[str, Sequence[int]]) -> None:
         """Continue where the saved stream stopped."""
         self.drawn = torch.tensor(list(state["drawn"]), dtype=torch.int64)
-        self._start.fill_(torch.iinfo(torch.int64).min // 2)
-
-
-def _permuted(offsets: Tensor, counts: Tensor, key: Tensor) -> Tensor:
-    """A permutation of 0 .. count - 1, drawn by ``key``, at ``offsets``; shapes broadcast."""
-    bits = torch.ceil(torch.log2(counts.double().clamp_min(2)) / 2).to(torch.int64)
-    counts, bits, key = (t.expand_as(offsets) for t in (counts, bits, key))
-    found = _feistel(offsets, bits, key)
-    outside = found >= counts
-    while bool(outside.any()):  # fewer than four numbers of the domain per row: ends fast
-        found[outside] = _feistel(found[outside], bits[outside], key[outside])
-        outside = found >= counts
-    return found
-
-
-def _feistel(numbers: Tensor, bits: Tensor, key: Tensor) -> Tensor:
-    mask = (torch.ones_like(bits) << bits) - 1
-    left, right = numbers >> bits, numbers & mask
-    for turn in range(_ROUNDS):
-        left, right = right, left ^ (_mixed(right + key + turn * 0x5851F42D) & mask)
-    return (left << bits) | right
+        self._first.fill_(-1)
 
 
 def _mixed(numbers: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class TrainingStep:
 
     def _clip_groups(self, norm: float) -> list[tuple[list[Tensor], float]]:
         """Parameters that are clipped together, and the largest norm of each group's gradient."""
-        parts = list(self.architecture.parts())
+        parts = list(self.architecture.clip_groups())
         if len(parts) == 1:
             return [(self._parameters, norm)]
         rest = {id(parameter): parameter for parameter in self._parameters}

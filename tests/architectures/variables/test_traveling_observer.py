@@ -5,6 +5,7 @@ loop, and memory saved by chunks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -226,7 +227,7 @@ def by_loop(model: TravelingObserver, inputs: Mapping[str, Tensor]) -> dict[str,
     starts = {}
     for name, shape in TABLES.items():
         starts[name] = first
-        first += shape.variables + model.variables.tables.num_outputs[len(starts) - 1].item()
+        first += shape.variables + model.variables.num_outputs[len(starts) - 1].item()
     table = model.table.weight
     for name, rows in inputs.items():
         shape, start = TABLES[name], starts[name]
@@ -338,7 +339,7 @@ def test_operations_do_not_grow_with_the_number_of_tables():
         tasks = [Task(f"t{i}", Multiclass(3)) for i in range(number)]
         model = TravelingObserver(tasks=tasks, columns={t.name: 2 for t in tasks}, hidden=4)
         packed = TableBatch.pack({task.name: torch.randn(2, 2) for task in tasks})
-        packed.lengths = None  # as a loader packs them: equally many rows of every table
+        packed = replace(packed, lengths=None)  # a loader has equally many rows of every table
         model(packed)
         with CountOperations() as counter:
             model(packed)

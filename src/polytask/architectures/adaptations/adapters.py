@@ -49,7 +49,6 @@ class Adapters(Adaptation):
     size: int
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         check_positive("size", self.size)
 
     def build(self, *, num_tasks: int, width: int, depth: int) -> AdaptedLayers:

@@ -64,7 +64,6 @@ class ProjectedAttention(Adaptation):
     activation_after: bool = False
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         check_positive("size", self.size)
         check_heads(self.heads, self.size, "size")
 
@@ -111,7 +110,6 @@ class LowRank(Adaptation):
     shared: bool = False
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         check_positive("size", self.size)
 
     def build(self, *, num_tasks: int, width: int, depth: int) -> AdaptedLayers:

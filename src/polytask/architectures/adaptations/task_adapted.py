@@ -116,7 +116,6 @@ class TaskAdapted(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[TaskAdapted, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         tokens = torch.randint(1, 11, (6, 5)).to(torch.get_default_dtype())
         tokens[1, 3:] = 0
         encoder = Transformer(
@@ -137,7 +136,6 @@ class TaskAdapted(Architecture):
         return cls(encoder=encoder, tasks=problem.tasks, adaptation=adaptation)
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         if isinstance(inputs, Mapping):
             return self._forward_separate(inputs)
         tokens = inputs.repeat(len(self.tasks), *(1 for _ in inputs.shape[1:]))
@@ -185,15 +183,12 @@ class TaskAdapted(Architecture):
         )
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that several tasks use."""
         return self.encoder.parameters()
 
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Blocks that hold this task's rows."""
         return (parameter for parameter, _ in self.task_rows(name))
 
     def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same, each with the index of the task's own part."""
         for parameter in self.task_layers.parameters():
             yield parameter, (self.positions[name],)
         yield from self.task_heads.task_rows(name)

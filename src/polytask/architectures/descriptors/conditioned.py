@@ -136,7 +136,6 @@ class Conditioned(DescriptorModel):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[Conditioned, Inputs]:
-        """A small instance for such tasks, of one kind, and inputs for it, for the checks."""
         same = alike(tasks)
         descriptors = TaskDescriptors(names=[task.name for task in same], size=3)
         model = cls(descriptors=descriptors, tasks=same, input_size=5, widths=(8, 6), at=(1,))

@@ -89,7 +89,6 @@ class DescriptorModel(Architecture):
         yield from ()
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         if isinstance(inputs, Mapping):
             return self._forward_separate(inputs)
         vectors = self.descriptors.vectors.index_select(0, self.positions)
@@ -141,7 +140,6 @@ class DescriptorModel(Architecture):
         return outputs
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that several tasks use."""
         own = {id(parameter) for parameter, _ in self.task_rows(self.tasks[0].name)}
         return (parameter for parameter in self.parameters() if id(parameter) not in own)
 
@@ -150,7 +148,6 @@ class DescriptorModel(Architecture):
         return (parameter for parameter, _ in self.task_rows(name))
 
     def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same, each with the index of the task's own part."""
         position = self.descriptors.position(name)
         if self.descriptors.embedding is not None:
             yield self.descriptors.embedding, (position,)

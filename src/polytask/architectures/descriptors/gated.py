@@ -111,7 +111,6 @@ class Gated(DescriptorModel):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[Gated, Inputs]:
-        """A small instance for such tasks, of one kind, and inputs for it, for the checks."""
         same = alike(tasks)
         descriptors = TaskDescriptors(names=[task.name for task in same])
         encoder = MLP(input_size=5, widths=(8,))

@@ -136,7 +136,6 @@ class TwoSided(DescriptorModel):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[TwoSided, Inputs]:
-        """A small instance for such tasks, of one kind, and inputs for it, for the checks."""
         same = alike(tasks)
         names = [task.name for task in same]
         model = cls(

@@ -1,5 +1,6 @@
 """MultiModel: text, images, audio and categories in and out of one encoder and decoder."""
 
+from polytask.architectures.families import Family
 from polytask.architectures.multimodel.blocks import MultiModelBody
 from polytask.architectures.multimodel.experts import MixtureOfExperts
 from polytask.architectures.multimodel.modalities import (
@@ -21,3 +22,6 @@ __all__ = [
     "MultiModelBody",
     "TextModality",
 ]
+
+#: Where the task enters the models of this folder.
+FAMILIES = (Family.CROSS_DOMAIN,)

@@ -58,7 +58,6 @@ class MultiModelBody:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         for name in ("size", "depth", "dilation"):
             check_positive(name, getattr(self, name))
         check_fraction("dropout", self.dropout)

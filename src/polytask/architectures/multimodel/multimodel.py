@@ -144,7 +144,6 @@ class MultiModel(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[MultiModel, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         makers: dict[str, Callable[[], Modality]] = {
             "image": lambda: ImageModality(channels=1, height=4, width=3, size=8),
             "table": lambda: CategoricalModality(cardinalities=(2, 3, 4), size=8),
@@ -326,7 +325,6 @@ class MultiModel(Architecture):
         return {task for task, used in pairs if used == modality}
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that several tasks use."""
         for name in self.modality_names:
             if len(self._users(name)) > 1:
                 yield from self._net(name).parameters()
@@ -334,11 +332,9 @@ class MultiModel(Architecture):
             yield from part.parameters()
 
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Parameters that this task uses alone, or blocks that hold its rows."""
         return (parameter for parameter, _ in self.task_rows(name))
 
     def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same, each with the index of the task's own part."""
         yield self.task_tokens, (self.positions[name],)
         own: Iterable[nn.Module] = (
             self._net(m) for m in self.modality_names if self._users(m) == {name}

@@ -145,7 +145,6 @@ class PerceiverIO(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[PerceiverIO, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         adapter = CellTokens(num_columns=5, size=6)
         model = cls(tasks=tasks, adapter=adapter, num_latents=3, size=8, depth=1, num_heads=2)
         inputs = torch.randn(6, 5)
@@ -160,21 +159,12 @@ class PerceiverIO(Architecture):
             ValueError: inputs that are neither rows of numbers nor images; categories; tasks with
                 dense or sequence outputs, whose shapes must be said.
         """
-        train = problem.train
-        if problem.layout == "shared":
-            table = None if problem.table is None else problem.table.cardinalities
-            adapter: TokenAdapter | dict[str, TokenAdapter] = _default_adapter(
-                train.inputs,  # type: ignore[union-attr]
-                table,
-            )
-        else:
-            adapter = {
-                name: _default_adapter(
-                    part.inputs,
-                    None if name not in problem.tables else problem.tables[name].cardinalities,
-                )
-                for name, part in train.parts.items()
-            }
+        adapters: dict[str, TokenAdapter] = {}
+        for name, piece in problem.train.pieces.items():
+            table = problem.table_of(name)
+            codes = None if table is None else table.cardinalities
+            adapters[name] = _default_adapter(piece.inputs, codes)
+        adapter = adapters if problem.layout == "separate" else adapters[""]
         return cls(tasks=problem.tasks, adapter=adapter)
 
     @property
@@ -185,7 +175,6 @@ class PerceiverIO(Architecture):
         return {name: self._adapter_of(name) for name in self.positions}
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         if isinstance(inputs, Mapping):
             return self._forward_separate(inputs)
         return self.heads(self._encode_rows(inputs))
@@ -305,7 +294,6 @@ class PerceiverIO(Architecture):
         return found
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that several tasks use."""
         if not self.has_own_adapters:
             yield from self.adapters.parameters()
         yield self.latents
@@ -316,11 +304,9 @@ class PerceiverIO(Architecture):
                 yield from projection.parameters()
 
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Parameters that this task uses alone, or blocks that hold its rows."""
         return (parameter for parameter, _ in self.task_rows(name))
 
     def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same, each with the index of the task's own part."""
         yield self.task_embeddings, (self.positions[name],)
         own = [self._adapter_of(name)] if self.has_own_adapters else []
         number = self._block_of(name)

@@ -103,7 +103,6 @@ class CrossDomain(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[CrossDomain, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         sizes = {task.name: 3 + position for position, task in enumerate(tasks)}
         encoders = {name: MLP(input_size=size, widths=(6,)) for name, size in sizes.items()}
         model = cls(encoders=encoders, core=MLP(input_size=6, widths=(7,)), tasks=tasks)
@@ -115,7 +114,6 @@ class CrossDomain(Architecture):
         return {name: self.task_encoders[position] for name, position in self.positions.items()}
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         if not isinstance(inputs, Mapping):
             raise ValueError(
                 f"CrossDomain takes one tensor per task, found one tensor of shape "
@@ -139,17 +137,14 @@ class CrossDomain(Architecture):
         return rows.reshape(*features.shape[:-1], -1)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that several tasks use."""
         return self.core.parameters()
 
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Parameters that this task uses alone, or blocks that hold its rows."""
         position = self.positions[name]
         yield from self.task_encoders[position].parameters()
         yield from self.task_heads[position].parameters()
 
     def last_shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the last shared layer."""
         return last_layer_parameters(self.core)
 
     def __repr__(self) -> str:

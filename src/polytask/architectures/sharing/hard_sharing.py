@@ -83,12 +83,10 @@ class HardSharing(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[HardSharing, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         encoder = MLP(input_size=5, widths=(8, 6))
         return cls(encoder=encoder, tasks=tasks, head="mlp", hidden=(7, 5)), torch.randn(6, 5)
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         if isinstance(inputs, Mapping):
             return self._forward_separate(inputs)
         return self.heads(self._encode(inputs))
@@ -101,7 +99,6 @@ class HardSharing(Architecture):
         return None if isinstance(inputs, Mapping) else self._encode(inputs)
 
     def heads(self, features: Tensor) -> TaskTensors:
-        """Outputs of every task from the shared representation."""
         outputs: TaskTensors = self.task_heads(features)
         return outputs
 
@@ -117,19 +114,15 @@ class HardSharing(Architecture):
         return TaskTensors(own, outputs.members)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that several tasks use."""
         return self.encoder.parameters()
 
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Parameters that this task uses alone, or blocks that hold its rows."""
         return (parameter for parameter, _ in self.task_heads.task_rows(name))
 
     def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same, each with the index of the task's own part."""
         return self.task_heads.task_rows(name)
 
     def last_shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the last shared layer."""
         return last_layer_parameters(self.encoder)
 
     def __repr__(self) -> str:

@@ -80,21 +80,17 @@ class Independent(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[Independent, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         return cls(encoder=MLP(input_size=5, widths=(6,)), tasks=tasks), torch.randn(6, 5)
 
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         own = inputs if isinstance(inputs, Mapping) else dict.fromkeys(self.positions, inputs)
         outputs = [self._output(name, rows) for name, rows in own.items()]
         return TaskTensors([block for part in outputs for block in part.blocks], outputs[0].members)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that several tasks use."""
         return iter(())
 
     def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Parameters that this task uses alone, or blocks that hold its rows."""
         return self.networks[self.positions[name]].parameters()
 
     def _network(self, encoder: nn.Module, task: Task) -> nn.Sequential:

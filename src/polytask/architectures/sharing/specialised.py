@@ -105,7 +105,6 @@ class SpecialisedModels(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[SpecialisedModels, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         models = [
             HardSharing(encoder=MLP(input_size=5, widths=(6,)), tasks=tasks) for _ in range(3)
         ]
@@ -135,7 +134,7 @@ class SpecialisedModels(Architecture):
         """The memberships ``[T, m]``."""
         return self._weights
 
-    def parts(self) -> Iterator[tuple[nn.Module, float]]:
+    def clip_groups(self) -> Iterator[tuple[nn.Module, float]]:
         """The models; the share of model j is (1/T) sum_t w_tj."""
         yield from zip(self.networks, self._weights.mean(0).tolist(), strict=True)
 
@@ -150,7 +149,6 @@ class SpecialisedModels(Architecture):
             yield from model.task_parameters(name)
 
     def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same, each with the index of the task's own part."""
         for model in self.models:
             yield from model.task_rows(name)
 

@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from polytask.architectures.base import Architecture, Inputs, TaskIndex
+from polytask.architectures.base import Inputs
 from polytask.architectures.families import Family
 from polytask.architectures.variables.film import CoreResidualBlock
-from polytask.architectures.variables.variable_embeddings import VariableEmbeddings, embedding_table
-from polytask.architectures.variables.variable_grid import (
-    Columns,
-    Grid,
-    SharedVariables,
+from polytask.architectures.variables.variable_embeddings import VariableEmbeddings
+from polytask.architectures.variables.variable_grid import Columns, Grid, TableVariables
+from polytask.architectures.variables.variable_model import (
+    VariableModel,
     columns_of,
-    own_rows,
+    linear_table,
     variable_source,
 )
-from polytask.config import rebuildable_repr
 from polytask.encoders.base import check_fraction, check_positive
 from polytask.problems.segments import lookup_sum
 from polytask.tasks import Task, TaskTensors
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["DeepResidual"]
 
 
-class DeepResidual(Architecture):
+class DeepResidual(VariableModel):
     """A residual core that all tasks share between linear maps of their variables.
 
     h = core(sum_i x_i z_i) and y_j = h . z_j: the embeddings of a task's input variables are the
@@ -83,7 +81,6 @@ class DeepResidual(Architecture):
     """
 
     family = Family.CROSS_DOMAIN
-    takes_table_batches = True
 
     def __init__(
         self,
@@ -95,13 +92,11 @@ class DeepResidual(Architecture):
         layers: int = 3,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(tuple(tasks))
-        self.columns = columns
+        super().__init__(tasks, columns, embeddings)
         self.hidden = check_positive("hidden", hidden)
         self.layers = check_positive("layers", layers)
         self.dropout = check_fraction("dropout", dropout)
         self.variables = variable_source(self.tasks, columns)
-        self._given = None if isinstance(embeddings, VariableEmbeddings) else (embeddings,)
         self.table = self._table(embeddings)
         self.core = nn.Sequential(
             *(CoreResidualBlock(size=hidden, dropout=dropout) for _ in range(layers))
@@ -109,7 +104,6 @@ class DeepResidual(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[DeepResidual, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         widths = {task.name: 3 + position for position, task in enumerate(tasks)}
         model = cls(tasks=tasks, columns=widths, hidden=8)
         return model, {name: torch.randn(width + 1, width) for name, width in widths.items()}
@@ -119,29 +113,10 @@ class DeepResidual(Architecture):
         """An instance for the tables of a problem."""
         return cls(tasks=problem.tasks, columns=columns_of(problem))
 
-    @property
-    def embeddings(self) -> VariableEmbeddings | int | None:
-        """The argument."""
-        return self.table if self._given is None else self._given[0]
-
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         grid = self.variables.read(inputs)
         hidden = self.core(self._encode(grid))
         return self.variables.write(grid, self._decode(grid, hidden))
-
-    def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Everything but the embeddings of a task's own table."""
-        own = {id(p) for task in self.tasks for p in self.task_parameters(task.name)}
-        return (parameter for parameter in self.parameters() if id(parameter) not in own)
-
-    def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """The table of embeddings, where the task has variables of its own in it."""
-        return (parameter for parameter, _ in self.task_rows(name))
-
-    def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same with the rows of the task's variables."""
-        return own_rows(self.variables, self.table, name)
 
     def last_shared_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the last block of the core."""
@@ -150,9 +125,9 @@ class DeepResidual(Architecture):
     def _encode(self, grid: Grid) -> Tensor:
         """Sums ``[K, B, M]`` of x_i z_i."""
         shape = (grid.num_tables, grid.num_rows, self.hidden)
-        if not isinstance(self.variables, SharedVariables):
-            assert grid.packed is not None
-            cells = self.variables.tables.cells(grid.packed)
+        if isinstance(self.variables, TableVariables):
+            assert grid.batch is not None
+            cells = self.variables.cells(grid.batch)
             return lookup_sum(
                 self.table.weight, cells.variables, cells.rows, cells.num_rows, weights=cells.values
             ).view(shape)
@@ -173,19 +148,9 @@ class DeepResidual(Architecture):
 
     def _table(self, embeddings: VariableEmbeddings | int | None) -> VariableEmbeddings:
         count = self.variables.num_variables
-        if embeddings is None:
-            table = VariableEmbeddings.learned(count, self.hidden, std=1.0)
-            with torch.no_grad():
-                table.weight.div_(self.variables.fan_in(self.hidden).sqrt().unsqueeze(1))
-            return table
-        table = embedding_table(embeddings, count)
-        if table.size != self.hidden:
-            raise ValueError(
-                "DeepResidual uses the embeddings as the weights of linear layers of `hidden` = "
-                f"{self.hidden} units, found embeddings of size {table.size}; give both the same "
-                "size."
-            )
+        if embeddings is not None:
+            return linear_table(embeddings, count, self.hidden, "DeepResidual")
+        table = VariableEmbeddings.learned(count, self.hidden, std=1.0)
+        with torch.no_grad():
+            table.weight.div_(self.variables.fan_in(self.hidden).sqrt().unsqueeze(1))
         return table
-
-    def __repr__(self) -> str:
-        return rebuildable_repr(self)

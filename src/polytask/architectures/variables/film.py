@@ -10,7 +10,7 @@ What modulates depends on the variable alone. It is computed once per variable, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,14 +32,18 @@ class Maps(NamedTuple):
 class _Modulated(nn.Module):
     """The three linear maps of both orders: of the values, and W* and W+ of the embedding."""
 
+    #: Whether W* and W+ act on the O outputs of the linear layer; else on its D inputs.
+    modulates_outputs: ClassVar[bool]
+
     def __init__(
-        self, *, input_size: int, output_size: int, embedding_size: int, width: int, affine: bool
+        self, *, input_size: int, output_size: int, embedding_size: int, affine: bool = False
     ) -> None:
         super().__init__()
         self.input_size = check_positive("input_size", input_size)
         self.output_size = check_positive("output_size", output_size)
         self.embedding_size = check_positive("embedding_size", embedding_size)
         self.affine = affine
+        width = output_size if self.modulates_outputs else input_size
         self.scale = nn.Linear(embedding_size, width, bias=affine)
         self.shift = nn.Linear(embedding_size, width, bias=affine)
         self.value = nn.Linear(input_size, output_size)
@@ -81,16 +85,7 @@ class FiLM(_Modulated):
         Observer Model, ICLR 2021, https://arxiv.org/abs/2010.02354, equation 7.
     """
 
-    def __init__(
-        self, *, input_size: int, output_size: int, embedding_size: int, affine: bool = False
-    ) -> None:
-        super().__init__(
-            input_size=input_size,
-            output_size=output_size,
-            embedding_size=embedding_size,
-            width=output_size,
-            affine=affine,
-        )
+    modulates_outputs = True
 
     def forward(self, values: Tensor, embeddings: Tensor) -> Tensor:
         """FiLM(x, z) ``[..., O]``."""
@@ -136,16 +131,7 @@ class InverseFiLM(_Modulated):
         https://arxiv.org/abs/2010.02354, figure 15.
     """
 
-    def __init__(
-        self, *, input_size: int, output_size: int, embedding_size: int, affine: bool = False
-    ) -> None:
-        super().__init__(
-            input_size=input_size,
-            output_size=output_size,
-            embedding_size=embedding_size,
-            width=input_size,
-            affine=affine,
-        )
+    modulates_outputs = False
 
     def forward(self, values: Tensor, embeddings: Tensor) -> Tensor:
         """InverseFiLM(x, z) ``[..., O]``."""

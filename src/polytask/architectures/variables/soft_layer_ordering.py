@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polytask.architectures.base import Architecture, Inputs, TaskIndex
+from polytask.architectures.base import Inputs, TaskIndex
 from polytask.architectures.families import Family
-from polytask.architectures.variables.variable_embeddings import VariableEmbeddings, embedding_table
-from polytask.architectures.variables.variable_grid import Columns, columns_of
+from polytask.architectures.variables.variable_embeddings import VariableEmbeddings
+from polytask.architectures.variables.variable_grid import Columns, TableVariables, table_shape
+from polytask.architectures.variables.variable_model import VariableModel, columns_of, linear_table
 from polytask.config import rebuildable_repr
 from polytask.encoders.base import check_fraction, check_positive
 from polytask.problems.segments import lookup_sum
-from polytask.problems.table_batch import TableBatch, TableShape, TableVariables
+from polytask.problems.table_batch import TableBatch
 from polytask.tasks import Task, TaskTensors
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class SoftLayers(nn.Module):
         return rebuildable_repr(self)
 
 
-class SoftLayerOrdering(Architecture):
+class SoftLayerOrdering(VariableModel):
     """Shared layers in a soft order of each task's own, between linear maps of each task's own.
 
     Encoder and decoder of a task are linear: h_0 = sum_i x_i z_i and y_j = h_D . z_j + c_j, with a
@@ -195,7 +196,7 @@ class SoftLayerOrdering(Architecture):
     """
 
     family = Family.CROSS_DOMAIN
-    takes_table_batches = True
+    variables: TableVariables
 
     def __init__(
         self,
@@ -208,23 +209,22 @@ class SoftLayerOrdering(Architecture):
         orders: Orders | None = None,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(tuple(tasks))
-        self.columns = columns
+        super().__init__(tasks, columns, embeddings)
         self.hidden = check_positive("hidden", hidden)
         self.depth = check_positive("depth", depth)
         self.dropout = check_fraction("dropout", dropout)
-        self.variables = TableVariables(tasks=self.tasks, tables=_shapes(self.tasks, columns))
+        if not isinstance(columns, Mapping):
+            columns = {task.name: table_shape(columns) for task in self.tasks}
+        self.variables = TableVariables(tasks=self.tasks, tables=columns)
         self.layers = SoftLayers(
             num_tasks=len(self.tasks), size=hidden, depth=depth, orders=orders, dropout=dropout
         )
         self.orders = self.layers.orders
-        self._given = None if isinstance(embeddings, VariableEmbeddings) else (embeddings,)
         self.table = self._table(embeddings)
         self.output_bias = nn.Parameter(torch.zeros(int(self.variables.num_outputs.sum())))
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[SoftLayerOrdering, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         widths = {task.name: 3 + position for position, task in enumerate(tasks)}
         model = cls(tasks=tasks, columns=widths, hidden=8)
         return model, {name: torch.randn(width + 1, width) for name, width in widths.items()}
@@ -234,13 +234,7 @@ class SoftLayerOrdering(Architecture):
         """An instance for the tables of a problem."""
         return cls(tasks=problem.tasks, columns=columns_of(problem))
 
-    @property
-    def embeddings(self) -> VariableEmbeddings | int | None:
-        """The argument."""
-        return self.table if self._given is None else self._given[0]
-
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         if isinstance(inputs, Tensor):
             rows, encoded = self._encode_shared(inputs)
         else:
@@ -249,20 +243,10 @@ class SoftLayerOrdering(Architecture):
         places = self._places(rows)
         return self._decode(self.layers(encoded, places), rows, places)
 
-    def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """The layers, without the scores of the tasks."""
-        yield self.layers.weight
-        yield self.layers.bias
-
-    def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """Parameters that hold rows of this task."""
-        return (parameter for parameter, _ in self.task_rows(name))
-
     def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
         """The vectors of the task's variables, the biases of its outputs, its scores."""
         place = self.variables.places[name]
-        if isinstance(self.table.weight, nn.Parameter):
-            yield self.table.weight, (self.variables.variables_of(name),)
+        yield from super().task_rows(name)
         first = int(self.variables.num_outputs[:place].sum())
         yield self.output_bias, (slice(first, first + self.tasks[place].kind.output_size),)
         if self.layers.scores is not None:
@@ -276,14 +260,7 @@ class SoftLayerOrdering(Architecture):
     def _table(self, embeddings: VariableEmbeddings | int | None) -> VariableEmbeddings:
         count = self.variables.num_variables
         if embeddings is not None:
-            table = embedding_table(embeddings, count)
-            if table.size != self.hidden:
-                raise ValueError(
-                    "Soft layer ordering uses the embeddings as the weights of linear layers of"
-                    f" `hidden` = {self.hidden} units, found embeddings of size {table.size}; give"
-                    " both the same size."
-                )
-            return table
+            return linear_table(embeddings, count, self.hidden, "Soft layer ordering")
         table = VariableEmbeddings.learned(count, self.hidden, std=1 / math.sqrt(self.hidden))
         with torch.no_grad():
             for name, shape in self.variables.tables.items():
@@ -330,29 +307,24 @@ class SoftLayerOrdering(Architecture):
             cells=inputs.new_empty(0),
             positions=own.new_empty(0),
             counts=own.new_zeros(len(self.tasks) * len(inputs)),
-            names=[task.name for task in self.tasks],
-            widths=[shape.width] * len(self.tasks),
+            names=tuple(task.name for task in self.tasks),
+            widths=(shape.width,) * len(self.tasks),
         )
         return rows, encoded
 
     def _decode(self, hidden: Tensor, rows: TableBatch, places: Tensor | None) -> TaskTensors:
         """The outputs of every task: decoders padded to the most outputs, in one product."""
-        counts, first = self.variables.num_outputs, self.variables.first_output
+        tables, counts = self.variables.tables_of(rows.names), self.variables.num_outputs
         first_bias = counts.cumsum(0) - counts
         if places is not None:
-            counts, first, first_bias = counts[places], first[places], first_bias[places]
-        width = max(self.tasks[self.variables.places[n]].kind.output_size for n in rows.names)
-        column = torch.arange(width, device=counts.device)
-        exists = column < counts.unsqueeze(1)
+            first_bias = first_bias[places]
+        column = torch.arange(tables.width, device=counts.device)
+        exists = column < tables.num_outputs.unsqueeze(1)
         column = torch.where(exists, column, 0)
-        weight = self.table(first.unsqueeze(1) + column)
+        weight = self.table(tables.first_output.unsqueeze(1) + column)
         bias = self.output_bias[first_bias.unsqueeze(1) + column]
         padded = torch.baddbmm(bias.unsqueeze(1), hidden, weight.mT)
-        answers = padded[exists.unsqueeze(1).expand_as(padded)]
-        return self.variables.outputs(rows, answers)
-
-    def __repr__(self) -> str:
-        return rebuildable_repr(self)
+        return self.variables.blocks(rows, padded.masked_fill(~exists.unsqueeze(1), -torch.inf))
 
 
 def permuted_orders(num_tasks: int, depth: int, *, seed: int = 0) -> tuple[tuple[int, ...], ...]:
@@ -375,15 +347,6 @@ def same_orders(num_tasks: int, depth: int) -> tuple[tuple[int, ...], ...]:
         ((0, 1, 2), (0, 1, 2))
     """
     return (tuple(range(depth)),) * num_tasks
-
-
-def _shapes(tasks: Sequence[Task], columns: Columns) -> dict[str, TableShape]:
-    if not isinstance(columns, Mapping):
-        columns = {task.name: columns for task in tasks}
-    return {
-        name: TableShape(check_positive("columns", found)) if isinstance(found, int) else found
-        for name, found in columns.items()
-    }
 
 
 def _checked_orders(

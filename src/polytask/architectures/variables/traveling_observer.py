@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from polytask.architectures.base import Architecture, Inputs, TaskIndex
+from polytask.architectures.base import Inputs
 from polytask.architectures.families import Family
 from polytask.architectures.variables.film import (
     CoreResidualBlock,
@@ -25,14 +25,12 @@ from polytask.architectures.variables.film import (
     Maps,
 )
 from polytask.architectures.variables.variable_embeddings import VariableEmbeddings, embedding_table
-from polytask.architectures.variables.variable_grid import (
-    Columns,
-    Grid,
+from polytask.architectures.variables.variable_grid import Columns, Grid
+from polytask.architectures.variables.variable_model import (
+    VariableModel,
     columns_of,
-    own_rows,
     variable_source,
 )
-from polytask.config import rebuildable_repr
 from polytask.encoders.base import check_fraction, check_positive
 from polytask.problems.segments import lookup_sum, segment_sum
 from polytask.tasks import Task, TaskTensors
@@ -46,7 +44,7 @@ __all__ = ["TravelingObserver"]
 _NUMBERS_AT_ONCE = 2**21
 
 
-class TravelingObserver(Architecture):
+class TravelingObserver(VariableModel):
     """One network for tasks of any inputs and outputs: E[y_j | x] = g2(g1(sum_i f(x_i, z_i)), z_j).
 
     Every variable that is measured, input or output, has an embedding z of C numbers. The encoder f
@@ -92,7 +90,7 @@ class TravelingObserver(Architecture):
 
     Shapes: shared inputs ``[B, n]``, NaN where not observed; outputs blocks ``[B, K, C]``. Tables
         ``{task: [B_t, F_t]}`` for any of the tasks (``TableBatch`` pass through); outputs of each
-        task for its own rows, see ``TableVariables.outputs``.
+        task for its own rows, see ``TableVariables.blocks``.
 
     Raises:
         ValueError: an embedding table for another number of variables; outputs that do not fit
@@ -139,7 +137,6 @@ class TravelingObserver(Architecture):
     """
 
     family = Family.VARIABLES
-    takes_table_batches = True
 
     def __init__(  # noqa: PLR0913 - the paper's model has this many choices
         self,
@@ -158,8 +155,7 @@ class TravelingObserver(Architecture):
         encoder_chunk: int | None = None,
         decoder_chunk: int | None = None,
     ) -> None:
-        super().__init__(tuple(tasks))
-        self.columns = columns
+        super().__init__(tasks, columns, embeddings)
         self.hidden = check_positive("hidden", hidden)
         self.encoder_layers = check_positive("encoder_layers", encoder_layers)
         self.core_layers = _checked_count("core_layers", core_layers)
@@ -172,7 +168,6 @@ class TravelingObserver(Architecture):
         self.decoder_chunk = _checked_chunk("decoder_chunk", decoder_chunk)
         self.variables = variable_source(self.tasks, columns, same_variables)
         self.table = embedding_table(embeddings, self.variables.num_variables)
-        self._given_size = None if isinstance(embeddings, VariableEmbeddings) else embeddings
         size = self.table.size
 
         def blocks(count: int) -> nn.ModuleList:
@@ -193,7 +188,6 @@ class TravelingObserver(Architecture):
 
     @classmethod
     def example(cls, tasks: Sequence[Task]) -> tuple[TravelingObserver, Inputs]:
-        """A small instance for these tasks and inputs for it, for the checks."""
         return cls(tasks=tasks, columns=5, hidden=8), torch.randn(6, 5)
 
     @classmethod
@@ -201,29 +195,10 @@ class TravelingObserver(Architecture):
         """An instance for the tables of a problem, with the paper's sizes for them."""
         return cls(tasks=problem.tasks, columns=columns_of(problem), embeddings=128)
 
-    @property
-    def embeddings(self) -> VariableEmbeddings | int:
-        """The argument: the table, or the size of a learned one."""
-        return self.table if self._given_size is None else self._given_size
-
     def forward(self, inputs: Inputs) -> TaskTensors:
-        """Outputs of the tasks."""
         grid = self.variables.read(inputs)
         hidden = self.core(self._encode(grid))
         return self.variables.write(grid, self._decode(grid, hidden))
-
-    def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Everything but the embeddings of a task's own table."""
-        own = {id(p) for task in self.tasks for p in self.task_parameters(task.name)}
-        return (parameter for parameter in self.parameters() if id(parameter) not in own)
-
-    def task_parameters(self, name: str) -> Iterator[nn.Parameter]:
-        """The table of embeddings, where the task has variables of its own in it."""
-        return (parameter for parameter, _ in self.task_rows(name))
-
-    def task_rows(self, name: str) -> Iterator[tuple[nn.Parameter, TaskIndex]]:
-        """The same with the rows of the task's variables."""
-        return own_rows(self.variables, self.table, name)
 
     def _encode(self, grid: Grid) -> Tensor:
         """Sums ``[K, B, M]`` of the readings of every row."""
@@ -330,9 +305,6 @@ class TravelingObserver(Architecture):
             function, *arguments, use_reentrant=False, preserve_rng_state=self.dropout > 0
         )
         return result
-
-    def __repr__(self) -> str:
-        return rebuildable_repr(self)
 
 
 def _frbs(blocks: nn.ModuleList) -> Iterator[FiLMResidualBlock]:
