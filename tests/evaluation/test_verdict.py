@@ -75,7 +75,7 @@ def of(table, **changes):
     return analyse(table, baseline="single-task", overlap=0.0)
 
 
-def situated(situation):
+def situated(situation):  # noqa: PLR0911 - one return per situation
     """An analysis that is in a situation, and the headline and the opening that belong to it."""
     better = {"shared": (0.05, 0.05), "boosting": (0.0, 0.0)}
     table = make(**better).table
