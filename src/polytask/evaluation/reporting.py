@@ -17,11 +17,11 @@ from polytask.evaluation.results import Results, Run
 from polytask.report.data import (
     CandidateRow,
     ColumnRow,
+    CosineMatrix,
     Curve,
     Estimate,
     Failure,
     Gain,
-    GradientCosines,
     ReportData,
     SeedScore,
     TaskGroups,
@@ -200,7 +200,7 @@ def _weights(results: Results) -> Iterator[WeightHistory]:
         yield WeightHistory(candidate, seed, tuple(epochs.astype(int).tolist()), weights)
 
 
-def _cosines(results: Results) -> Iterator[GradientCosines]:
+def _cosines(results: Results) -> Iterator[CosineMatrix]:
     """Mean matrices over seeds, the preferred candidate's first; NaN between two groups."""
     place = {task: t for t, task in enumerate(results.tasks)}
     matrices: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -217,9 +217,7 @@ def _cosines(results: Results) -> Iterator[GradientCosines]:
         total = np.nansum(stacked, axis=0)
         mean = np.where(looks > 0, total / np.maximum(looks, 1), np.nan)
         if np.isfinite(mean[~np.eye(len(place), dtype=bool)]).any():
-            yield GradientCosines(
-                candidate, results.tasks, tuple(tuple(row) for row in mean.tolist())
-            )
+            yield CosineMatrix(candidate, results.tasks, tuple(tuple(row) for row in mean.tolist()))
 
 
 def _groups(results: Results) -> Iterator[TaskGroups]:
