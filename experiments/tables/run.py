@@ -126,7 +126,7 @@ def write_result(name: str, command: list[str], out: Path, seconds: float) -> No
         "command": shlex.join(["polytask", *command]),
         "date": datetime.date.today().isoformat(),
         "wall_seconds": round(seconds),
-        "verdict": comparison.verdict,
+        "verdict": str(comparison.verdict),
         "leaderboard": json.loads(comparison.leaderboard().to_json(orient="records")),
         "gains": json.loads(comparison.gains().to_json(orient="records")),
     }

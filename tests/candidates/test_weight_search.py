@@ -34,7 +34,7 @@ from polytask.evaluation import compare
 from polytask.evaluation.analysis import analyse
 from polytask.evaluation.scores import ScoreTable
 from polytask.evaluation.significance import holm, paired_test
-from polytask.evaluation.verdict import VerdictFacts, write_verdict
+from polytask.evaluation.verdict import VerdictFacts, reach_verdict
 from polytask.problems import Problem
 from polytask.runs import InlineExecutor
 from polytask.runs.progress import SweepObserver
@@ -465,11 +465,10 @@ def test_a_comparison_tests_the_claim_and_shows_the_price(tmp_path):
         [r.result["train_seconds"] for s in (0, 1) for r in result.runs_of(run.candidates[0], s)]
     )
     assert costs["shared: searched weights"] == pytest.approx(total)
-    assert (
-        "Searching for fixed weights: on the test rows shared: searched weights" in result.verdict
-    )
-    assert "to shared: equal (" in result.verdict or "than shared: equal (" in result.verdict
-    assert "its training takes" in result.verdict
+    verdict = str(result.verdict)
+    assert "Searching for fixed weights: on the test rows shared: searched weights" in verdict
+    assert "to shared: equal (" in verdict or "than shared: equal (" in verdict
+    assert "its training takes" in verdict
     page = result.report().read_text(encoding="utf-8")
     assert "the best of at most 3 trainings" in page
     assert "weights searched on validation: 3 trainings took" in page
@@ -498,7 +497,7 @@ def claim(gains, seconds, *, seeds=5):
         searched={"searched": [name for name in gains if name != "searched"]},
     )
     analysis = analyse(table, baseline="single-task", overlap=0.0)
-    return analysis, write_verdict(analysis, facts)
+    return analysis, str(reach_verdict(analysis, facts))
 
 
 def test_the_verdict_says_whom_the_search_beats_and_at_what_price():

@@ -61,7 +61,7 @@ def test_the_same_command_shows_everything_and_trains_nothing(finished, capsys):
     for name in ("single-task", "boosting", "shared: equal", "chosen per task"):
         assert name in shown
     comparison = Comparison.load(out)
-    assert comparison.verdict in shown
+    assert str(comparison.verdict) in shown
     assert "* best mean gain on validation" in shown
     for name in ("report.html", "results.jsonl", "model"):
         assert str(out / name) in shown
@@ -76,7 +76,7 @@ def test_the_files_of_a_comparison(finished):
     lines = (out / "results.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2 * (2 + 2 + 2)
     assert all(json.loads(line)["scores"]["test"] for line in lines)
-    assert comparison.card()["command"].startswith("polytask ")
+    assert comparison.provenance()["command"].startswith("polytask ")
     assert "houses" in (out / "report.html").read_text(encoding="utf-8")
 
 
@@ -102,7 +102,7 @@ def test_tables_of_their_own(houses, tmp_path):
     assert run(words) == 0
     comparison = Comparison.load(tmp_path / "out")
     assert comparison.tasks == ("cost", "sale")
-    assert comparison.plan["layout"] == "separate"
+    assert comparison.plan.layout == "separate"
     assert comparison.failures == []
 
 

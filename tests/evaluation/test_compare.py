@@ -113,13 +113,13 @@ def test_results_file_has_every_raw_score(finished):
     assert {r["seed"] for r in records} == {0, 1, 2}
 
 
-def test_card_says_how_to_repeat_it(finished):
-    card = finished.card()
-    assert card["seeds"] == [0, 1, 2]
-    assert card["budget"] == {"epochs": 100, "patience": 16, "trials": 1, "time_limit": None}
-    assert {"polytask", "python", "torch", "numpy"} <= set(card["versions"])
-    assert card["machine"]["cores"] >= 1
-    assert len(card["data_fingerprint"]) == 16
+def test_provenance_says_how_to_repeat_it(finished):
+    made = finished.provenance()
+    assert made["seeds"] == [0, 1, 2]
+    assert made["budget"] == {"epochs": 100, "patience": 16, "trials": 1, "time_limit": None}
+    assert {"polytask", "python", "torch", "numpy"} <= set(made["versions"])
+    assert made["machine"]["cores"] >= 1
+    assert len(made["data_fingerprint"]) == 16
 
 
 def test_loading_gives_the_same(finished):
@@ -249,7 +249,7 @@ def test_one_failing_run_does_not_end_the_sweep(tmp_path):
     assert rows.loc["shared: fake", "failed"] == 1
     assert rows.loc["shared: fake", "seeds"] == 2
     assert rows.loc["single-task", "seeds"] == 3
-    assert "1 run failed" in result.verdict
+    assert "1 run failed" in str(result.verdict)
 
 
 def test_a_failed_run_is_tried_again_by_the_same_command_up_to_the_cap(tmp_path):
@@ -268,7 +268,7 @@ def test_when_everything_fails_there_is_no_winner(tmp_path):
     method = FakeMethod(fail_on=[0])
     result = run_fakes(tmp_path, seeds=1, candidates=[Candidate("single-task", method, "single")])
     assert result.winner is None
-    assert result.verdict.startswith("No verdict yet")
+    assert str(result.verdict).startswith("No verdict yet")
     assert math.isnan(result.leaderboard().loc[0, "delta_m"])
     with pytest.raises(ValueError, match="no model to save"):
         result.save_model()
@@ -282,7 +282,7 @@ def test_ctrl_c_keeps_and_reports_what_is_finished(tmp_path):
     assert not result.is_complete
     assert sum(run.is_done for run in result.runs.values()) == 6
     assert result.leaderboard().set_index("candidate").loc["shared: fake", "seeds"] == 1
-    assert "ended early" in result.verdict
+    assert "ended early" in str(result.verdict)
     assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 8
     again = run_fakes(tmp_path / "out", candidates=fakes(log))
     assert again.is_complete
@@ -309,7 +309,7 @@ def test_an_undefined_score_is_left_out_and_said(tmp_path):
         x, {"a": x[:, 1], "b": y}, {"a": Regression(), "b": Binary()}, splits=rows
     )
     result = run_fakes(tmp_path, problem=problem)
-    assert "Task 'b' has no auc in seed(s) 0, 1, 2" in result.verdict
+    assert "Task 'b' has no auc in seed(s) 0, 1, 2" in str(result.verdict)
     gains = result.gains().set_index(["candidate", "task"])
     assert math.isnan(gains.loc[("shared: fake", "b"), "gain"])
     assert not math.isnan(result.leaderboard().loc[0, "delta_m"])
@@ -479,7 +479,8 @@ def test_a_table_from_data_frame_to_verdict(real):
     assert real.overlap == pytest.approx(1 / 3, rel=0.1)  # the split is drawn anew per seed
     assert len(real.runs) == 2 * (2 + 2 + 1 + 1)
     assert real.winner in real.candidates
-    assert "over 2 seeds" in real.verdict or "no difference" in real.verdict.lower()
+    text = str(real.verdict)
+    assert "over 2 seeds" in text or "no difference" in text.lower()
     joint = real.runs_of("shared: pcgrad", 0)[0].result
     assert np.array(joint["cosines"], dtype=float).shape == (2, 2)
     assert joint["device"]

@@ -149,4 +149,4 @@ def test_a_comparison_without_any_run_is_reported(trained):
     empty = Comparison(trained.plan, runs, trained.folder)
     data = report_data(empty)
     assert data.headline == "No verdict yet"
-    assert "0 of 6 runs are finished" in report_html(empty)
+    assert "0 of 6 runs are finished" in report_html(data)

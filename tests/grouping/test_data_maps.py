@@ -390,6 +390,16 @@ def some_map(**more) -> DataMap:
     return DataMap(("a", "b", "c"), values, (1, 4), **more)
 
 
+def test_points_are_those_of_a_task_and_an_epoch():
+    found = some_map()
+    assert found.points("b").tolist() == found.values[1, -1].float().tolist()
+    assert found.points("c", epoch=1).tolist() == found.values[2, 0].float().tolist()
+    with pytest.raises(ValueError, match="No task 'z'"):
+        found.points("z")
+    with pytest.raises(ValueError, match="No epoch 7"):
+        found.points("a", epoch=7)
+
+
 def test_a_map_survives_a_file_and_a_torn_file_is_named(tmp_path: Path) -> None:
     saved = some_map(deviation="sample", notes=("ü",))
     path = tmp_path / "map.safetensors"

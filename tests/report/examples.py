@@ -10,11 +10,11 @@ import numpy as np
 from polytask.report import (
     CandidateRow,
     ColumnRow,
+    CosineMatrix,
     Curve,
     Estimate,
     Failure,
     Gain,
-    GradientCosines,
     ReportData,
     SeedScore,
     TaskRow,
@@ -91,7 +91,7 @@ def example(
             for c in candidates[2:]
             for s in range(seeds)
         ),
-        cosines=(GradientCosines("shared: equal", names, _cosines(len(names), draw)),),
+        cosines=(CosineMatrix("shared: equal", names, _cosines(len(names), draw)),),
         rows={"train": 14448, "validation": 3096, "test": 3096},
         columns=(
             ColumnRow(name="size", type="numeric", distinct=311),

@@ -62,7 +62,7 @@ def test_report_of_a_real_comparison(trained, tmp_path, visit, screenshot):
     seen = visit(path)
     for text in ("small &amp; real", "price &amp; co", "&lt;script&gt;alert(1)&lt;/script&gt;"):
         assert text in seen.dom
-    assert escape(" ".join(trained.verdict.split()), quote=False) in seen.dom
+    assert escape(" ".join(str(trained.verdict).split()), quote=False) in seen.dom
     # Two tasks may keep their weights in three epochs; gains, curves and cosines are always drawn.
     assert seen.dom.count("<svg") == 3 + bool(moving_weights(report_data(trained)))
     assert seen.console == []

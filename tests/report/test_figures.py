@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.report.examples import HOSTILE_NAMES, example
 
-from polytask.report import Curve, Estimate, Gain, GradientCosines, WeightHistory, figures, svg
+from polytask.report import CosineMatrix, Curve, Estimate, Gain, WeightHistory, figures, svg
 from polytask.report.lines import known, mean_line, thinned
 
 EVERY_FIGURE = (
@@ -199,7 +199,7 @@ def test_cosines_are_written_for_few_tasks_only():
 
 def test_conflicts_are_the_lowest_pairs():
     nan = float("nan")
-    found = GradientCosines(
+    found = CosineMatrix(
         "x", ("a", "b", "c"), ((1.0, -0.5, 0.2), (-0.5, 1.0, nan), (0.2, nan, 1.0))
     )
     assert figures.conflicts(found) == [("a", "b", -0.5), ("a", "c", 0.2)]

@@ -41,7 +41,7 @@ from polytask.candidates import Budget, Candidate
 from polytask.evaluation import Comparison, compare
 from polytask.evaluation.scores import interval
 from polytask.evaluation.significance import paired_test
-from polytask.evaluation.verdict import VerdictFacts, write_verdict
+from polytask.evaluation.verdict import VerdictFacts, reach_verdict
 from polytask.problems import Problem, Source
 from polytask.problems.source import short_hash
 from polytask.runs.progress import SweepObserver
@@ -246,7 +246,7 @@ def verdict(school: School, settings: Settings, folder: Path) -> tuple[Compariso
         grouped={n: ["single-task", TOGETHER, *controls] for n in grouped},
         controls=controls,
     )
-    return comparison, write_verdict(comparison.analysis, facts)
+    return comparison, str(reach_verdict(comparison.analysis, facts))
 
 
 def summarise(results: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
         return {
             "targets": list(targets),
             "rows": len(frame),
-            "verdict": comparison.verdict,
+            "verdict": str(comparison.verdict),
             "leaderboard": board,
             "failed": [dataclasses.asdict(run)["error"] for run in comparison.failures],
         }

@@ -156,7 +156,7 @@ def show_outcome(comparison: Comparison) -> None:
         what = f"{', '.join(run.candidates)} on {', '.join(run.tasks[:4])}, seed {run.seed}"
         typer.echo(f"failed ({run.attempts} attempt(s)): {what}: {run.error}")
     typer.echo("")
-    typer.echo(comparison.verdict)
+    typer.echo(str(comparison.verdict))
     typer.echo("")
     report = comparison.report()
     typer.echo(f"report:  {report}")

@@ -6,21 +6,22 @@ Shape legend: C candidates, S seeds, T tasks.
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from polytask.evaluation.plan import Plan
+from polytask.evaluation.results import Results, Run
 from polytask.report.data import (
     CandidateRow,
     ColumnRow,
+    CosineMatrix,
     Curve,
     Estimate,
     Failure,
     Gain,
-    GradientCosines,
     ReportData,
     SeedScore,
     TaskGroups,
@@ -30,44 +31,41 @@ from polytask.report.data import (
 from polytask.report.formats import duration, listing, number
 from polytask.report.lines import Line, known, mean_line
 
-if TYPE_CHECKING:
-    from polytask.evaluation.comparison import Comparison, Run
-
 __all__ = ["report_data"]
 
 NAN = float("nan")
 
 
-def report_data(comparison: Comparison) -> ReportData:
+def report_data(results: Results) -> ReportData:
     """Everything that the report of a comparison shows, finished or not."""
-    plan = comparison.plan
-    done = sum(run.is_done for run in comparison.runs.values())
+    plan = results.plan
+    done = sum(run.is_done for run in results.runs.values())
     status = ""
-    if not comparison.is_complete:
-        status = f"{done} of {len(comparison.runs)} runs are finished. The same command continues."
+    if not results.is_complete:
+        status = f"{done} of {len(results.runs)} runs are finished. The same command continues."
     return ReportData(
-        title=comparison.name,
-        headline=_headline(comparison),
-        verdict=comparison.verdict,
+        title=results.name,
+        headline=results.verdict.headline,
+        verdict=str(results.verdict),
         status=status,
-        baseline=comparison.baseline,
-        candidates=tuple(_candidates(comparison)),
-        tasks=tuple(_task(record) for record in plan["tasks"]),
-        gains=tuple(_gains(comparison)),
-        scores=tuple(_scores(comparison)),
-        curves=tuple(_curves(comparison)),
-        weights=tuple(_weights(comparison)),
-        cosines=tuple(_cosines(comparison)),
-        groups=tuple(_groups(comparison)),
-        rows=plan["rows"],
-        columns=tuple(_columns(plan["schema"])),
-        notes=tuple(plan["notes"]),
-        failures=tuple(_failures(comparison)),
-        budget=_budget(plan["budget"]),
-        repeat=_repeat(comparison),
-        run_notes=tuple(_run_notes(comparison)),
-        interval_note=_interval_note(comparison),
-        command=comparison.card()["command"],
+        baseline=results.baseline,
+        candidates=tuple(_candidates(results)),
+        tasks=tuple(_task(record) for record in plan.tasks),
+        gains=tuple(_gains(results)),
+        scores=tuple(_scores(results)),
+        curves=tuple(_curves(results)),
+        weights=tuple(_weights(results)),
+        cosines=tuple(_cosines(results)),
+        groups=tuple(_groups(results)),
+        rows=plan.rows,
+        columns=tuple(_columns(plan.schema)),
+        notes=tuple(plan.notes),
+        failures=tuple(_failures(results)),
+        budget=_budget(plan.budget),
+        repeat=_repeat(results),
+        run_notes=tuple(_run_notes(results)),
+        interval_note=_interval_note(results),
+        command=results.provenance()["command"],
         raw_scores="results.jsonl",
     )
 
@@ -75,40 +73,18 @@ def report_data(comparison: Comparison) -> ReportData:
 # --- the answer ----------------------------------------------------------------------------------
 
 
-def _headline(comparison: Comparison) -> str:
-    """The verdict in a few words; the paragraph has the numbers."""
-    from polytask.evaluation.analysis import LEVEL
-
-    analysis = comparison.analysis
-    winner, name = analysis.winner, comparison.winner
-    if winner is None or name is None:
-        return "No verdict yet"
-    if analysis.num_real == 1:
-        return "One candidate only: nothing to compare it with"
-    if winner == analysis.baseline:
-        apart = comparison.verdict.startswith("Keep the tasks apart")
-        return "Keep the tasks apart" if apart else "No difference can be shown"
-    test, p_value = analysis.tests[winner], analysis.adjusted[winner]
-    if test is None or math.isnan(p_value) or p_value >= LEVEL:
-        return "No difference can be shown"
-    if test.interval.mean < 0:
-        return "Keep the tasks apart"
-    is_joint = any(len(group) > 1 for group in comparison.groups(name))
-    return f"Learn the tasks together ({name})" if is_joint else f"Use {name}, a model per task"
-
-
-def _candidates(comparison: Comparison) -> Iterator[CandidateRow]:
-    real = set(comparison.candidates)
-    for row in comparison.leaderboard().to_dict("records"):
+def _candidates(results: Results) -> Iterator[CandidateRow]:
+    real = set(results.candidates)
+    for row in results.leaderboard().to_dict("records"):
         name = str(row["candidate"])
         yield CandidateRow(
             name=name,
-            description=_description(comparison, name),
-            is_baseline=name == comparison.baseline,
+            description=_description(results, name),
+            is_baseline=name == results.baseline,
             is_winner=bool(row["winner"]),
             is_composite=name not in real,
-            runs=_finished(comparison, name) if name in real else "",
-            scores={m: _estimate(row, f"mean_{m}") for m in comparison.analysis.means},
+            runs=_finished(results, name) if name in real else "",
+            scores={m: _estimate(row, f"mean_{m}") for m in results.analysis.means},
             gain=_estimate(row, "delta_m"),
             p_value=row["p_adjusted"],
             win=row["win"],
@@ -126,14 +102,14 @@ def _estimate(row: Mapping[Any, Any], name: str) -> Estimate:
     return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
-def _description(comparison: Comparison, name: str) -> str:
-    if name not in comparison.candidates:
+def _description(results: Results, name: str) -> str:
+    if name not in results.candidates:
         return "each task's own best on validation, from the same runs"
-    groups = comparison.groups(name)
+    groups = results.groups(name)
     if all(len(group) == 1 for group in groups):
         return "a model per task"
     what = "one model for all tasks" if len(groups) == 1 else f"{len(groups)} groups of tasks"
-    method = comparison.method(name)
+    method = results.plan.candidate(name).method
     if method.get("method") == "grouped networks":
         return "a network per group; the groups are found anew for every seed"
     if method.get("method") == "weight search":
@@ -143,29 +119,29 @@ def _description(comparison: Comparison, name: str) -> str:
     return what
 
 
-def _finished(comparison: Comparison, name: str) -> str:
-    runs = [run for seed in comparison.seeds for run in comparison.runs_of(name, seed)]
+def _finished(results: Results, name: str) -> str:
+    runs = [run for seed in results.seeds for run in results.runs_of(name, seed)]
     return f"{sum(run.is_done for run in runs)} of {len(runs)}"
 
 
-def _gains(comparison: Comparison) -> Iterator[Gain]:
-    for row in comparison.gains().to_dict("records"):
-        if row["candidate"] != comparison.baseline:
+def _gains(results: Results) -> Iterator[Gain]:
+    for row in results.gains().to_dict("records"):
+        if row["candidate"] != results.baseline:
             yield Gain(str(row["candidate"]), str(row["task"]), _estimate(row, "gain"))
 
 
-def _scores(comparison: Comparison) -> Iterator[SeedScore]:
-    table = comparison.analysis.table
-    for c, candidate in enumerate(comparison.candidates):
+def _scores(results: Results) -> Iterator[SeedScore]:
+    table = results.analysis.table
+    for c, candidate in enumerate(results.candidates):
         for t, task in enumerate(table.tasks):
             for s, seed in enumerate(table.seeds):
-                runs = comparison.runs_of(candidate, seed)
+                runs = results.runs_of(candidate, seed)
                 if any(run.is_done and task in run.tasks for run in runs):
                     yield SeedScore(candidate, task, seed, float(table.test[c, s, t]))
 
 
-def _interval_note(comparison: Comparison) -> str:
-    if comparison.overlap:
+def _interval_note(results: Results) -> str:
+    if results.overlap:
         return (
             "Every seed draws its own split, and splits share rows; intervals and tests of gains"
             " are widened for that (Nadeau and Bengio, 2003)."
@@ -176,17 +152,17 @@ def _interval_note(comparison: Comparison) -> str:
 # --- how training went ---------------------------------------------------------------------------
 
 
-def _finished_runs(comparison: Comparison) -> Iterator[tuple[str, int, list[Run]]]:
+def _finished_runs(results: Results) -> Iterator[tuple[str, int, list[Run]]]:
     """Candidate, seed and the runs that have a result."""
-    for candidate in comparison.candidates:
-        for seed in comparison.seeds:
-            runs = [run for run in comparison.runs_of(candidate, seed) if run.is_done]
+    for candidate in results.candidates:
+        for seed in results.seeds:
+            runs = [run for run in results.runs_of(candidate, seed) if run.is_done]
             if runs:
                 yield candidate, seed, runs
 
 
-def _curves(comparison: Comparison) -> Iterator[Curve]:
-    for candidate, seed, runs in _finished_runs(comparison):
+def _curves(results: Results) -> Iterator[Curve]:
+    for candidate, seed, runs in _finished_runs(results):
         train = _task_lines(runs, "train_loss", "epoch")
         validation = _task_lines(runs, "validation_loss", "validation_epoch")
         if not train and not validation:
@@ -214,8 +190,8 @@ def _task_lines(runs: Sequence[Run], quantity: str, places: str) -> dict[str, Li
     return found
 
 
-def _weights(comparison: Comparison) -> Iterator[WeightHistory]:
-    for candidate, seed, runs in _finished_runs(comparison):
+def _weights(results: Results) -> Iterator[WeightHistory]:
+    for candidate, seed, runs in _finished_runs(results):
         lines = _task_lines([run for run in runs if len(run.tasks) > 1], "weight", "epoch")
         if not lines:
             continue
@@ -224,40 +200,38 @@ def _weights(comparison: Comparison) -> Iterator[WeightHistory]:
         yield WeightHistory(candidate, seed, tuple(epochs.astype(int).tolist()), weights)
 
 
-def _cosines(comparison: Comparison) -> Iterator[GradientCosines]:
+def _cosines(results: Results) -> Iterator[CosineMatrix]:
     """Mean matrices over seeds, the preferred candidate's first; NaN between two groups."""
-    place = {task: t for t, task in enumerate(comparison.tasks)}
+    place = {task: t for t, task in enumerate(results.tasks)}
     matrices: dict[str, list[np.ndarray]] = defaultdict(list)
-    for candidate, _, runs in _finished_runs(comparison):
+    for candidate, _, runs in _finished_runs(results):
         for run in runs:
             if run.result is not None and run.result["cosines"] is not None:
                 index = [place[task] for task in run.tasks]
                 matrix = np.full((len(place), len(place)), np.nan)
                 matrix[np.ix_(index, index)] = np.array(run.result["cosines"], dtype=float)
                 matrices[candidate].append(matrix)
-    for candidate in sorted(matrices, key=lambda name: name != comparison.winner):
+    for candidate in sorted(matrices, key=lambda name: name != results.winner):
         stacked = np.stack(matrices[candidate])
         looks = np.isfinite(stacked).sum(0)
         total = np.nansum(stacked, axis=0)
         mean = np.where(looks > 0, total / np.maximum(looks, 1), np.nan)
         if np.isfinite(mean[~np.eye(len(place), dtype=bool)]).any():
-            yield GradientCosines(
-                candidate, comparison.tasks, tuple(tuple(row) for row in mean.tolist())
-            )
+            yield CosineMatrix(candidate, results.tasks, tuple(tuple(row) for row in mean.tolist()))
 
 
-def _groups(comparison: Comparison) -> Iterator[TaskGroups]:
+def _groups(results: Results) -> Iterator[TaskGroups]:
     """What the candidates that look for groups have found, the preferred candidate's first; the
     groups of controls say nothing.
     """
     from sklearn.metrics import adjusted_rand_score
 
     found: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
-    for candidate, seed, runs in _finished_runs(comparison):
-        for run in runs if not comparison.is_control(candidate) else ():
+    for candidate, seed, runs in _finished_runs(results):
+        for run in runs if not results.plan.candidate(candidate).is_control else ():
             if run.result is not None and "grouping" in run.result["curves"]:
                 found[candidate].append((seed, run.result["curves"]["grouping"]))
-    for candidate in sorted(found, key=lambda name: name != comparison.winner):
+    for candidate in sorted(found, key=lambda name: name != results.winner):
         labels = [np.array(grouping["serving"]).argmax(1) for _, grouping in found[candidate]]
         pairs = [adjusted_rand_score(a, b) for a, b in itertools.combinations(labels, 2)]
         seed, first = found[candidate][0]
@@ -266,8 +240,8 @@ def _groups(comparison: Comparison) -> Iterator[TaskGroups]:
         yield TaskGroups(candidate, seed, tuple(first["tasks"]), memberships, agreement)
 
 
-def _failures(comparison: Comparison) -> Iterator[Failure]:
-    for run in comparison.failures:
+def _failures(results: Results) -> Iterator[Failure]:
+    for run in results.failures:
         yield Failure(
             candidate=", ".join(run.candidates),
             group=listing(run.tasks),
@@ -277,11 +251,11 @@ def _failures(comparison: Comparison) -> Iterator[Failure]:
         )
 
 
-def _run_notes(comparison: Comparison) -> Iterator[str]:
+def _run_notes(results: Results) -> Iterator[str]:
     """Every note once, with the number of runs that left it."""
     counted = Counter(
         note
-        for run in comparison.runs.values()
+        for run in results.runs.values()
         if run.result is not None
         for note in run.result["notes"]
     )
@@ -344,26 +318,26 @@ def _budget(budget: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _splits(plan: Mapping[str, Any]) -> str:
+def _splits(plan: Plan) -> str:
     """How rows came into the splits, with the options that the source has."""
-    how = "drawn anew for every seed" if plan["resplits"] else "the same for every seed"
-    options = {name: value for name, value in (plan["data"].get("split") or {}).items() if value}
+    how = "drawn anew for every seed" if plan.resplits else "the same for every seed"
+    options = {name: value for name, value in (plan.data.get("split") or {}).items() if value}
     return "; ".join([how, *(f"{name} {value}" for name, value in options.items())])
 
 
-def _repeat(comparison: Comparison) -> dict[str, str]:
-    card = comparison.card()
+def _repeat(results: Results) -> dict[str, str]:
+    made = results.provenance()
     facts = {
-        "seeds": ", ".join(str(seed) for seed in card["seeds"]),
-        "splits": _splits(comparison.plan),
-        "data fingerprint": str(card["data_fingerprint"]),
-        "started": str(card["started"]),
+        "seeds": ", ".join(str(seed) for seed in made["seeds"]),
+        "splits": _splits(results.plan),
+        "data fingerprint": str(made["data_fingerprint"]),
+        "started": str(made["started"]),
     }
-    for name, value in card["versions"].items():
+    for name, value in made["versions"].items():
         facts[f"{name} version"] = str(value)
     facts |= {
         name.replace("_gb", ", GiB"): str(value)
-        for name, value in card["machine"].items()
+        for name, value in made["machine"].items()
         if value is not None
     }
     return facts

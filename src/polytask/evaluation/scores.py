@@ -22,6 +22,7 @@ __all__ = [
     "best_per_task",
     "delta_m",
     "interval",
+    "mean_of_known",
     "mean_scores",
     "relative_gains",
     "standings",
@@ -109,6 +110,12 @@ def interval(values: np.ndarray | Sequence[float], *, overlap: float = 0.0) -> I
     error = float(kept.std(ddof=1)) * math.sqrt(1 / count + overlap)
     half = float(stats.t.ppf(0.975, count - 1)) * error
     return Interval(mean, mean - half, mean + half, count)
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean of the values that are not NaN; NaN where there is none."""
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else math.nan
 
 
 def relative_gains(scores: np.ndarray, baseline: int, higher_is_better: np.ndarray) -> np.ndarray:

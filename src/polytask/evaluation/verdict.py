@@ -1,21 +1,106 @@
-"""The answer in words: one paragraph made from measurements only."""
+"""The answer: a situation, and one paragraph in words, made from measurements only."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import numpy as np
 
 from polytask.evaluation.analysis import LEVEL, Analysis
-from polytask.evaluation.scores import Interval
+from polytask.evaluation.scores import Interval, mean_of_known
 from polytask.evaluation.significance import PairedTest, holm, paired_test
 
-__all__ = ["VerdictFacts", "write_verdict"]
+__all__ = ["Situation", "Verdict", "VerdictFacts", "find_situation", "reach_verdict"]
 
 #: Names of tasks that a sentence lists before it counts the rest.
 MOST_NAMES = 6
+
+
+class Situation(Enum):
+    """What a comparison found about the winner: the candidate that validation prefers."""
+
+    NOTHING_FINISHED = auto()
+    ONE_CANDIDATE = auto()
+    #: The baseline is the winner, and the next best differs from it or has not finished.
+    BASELINE_WINS = auto()
+    #: The baseline is the winner; no difference to the next best can be shown.
+    BASELINE_LEADS = auto()
+    #: Another candidate is the winner, with one seed.
+    ONE_SEED = auto()
+    #: Another candidate is the winner, and its seeds allow no test.
+    NO_TEST = auto()
+    #: Another candidate is the winner; no difference to the baseline can be shown.
+    NO_DIFFERENCE = auto()
+    #: The winner is worse than the baseline on the test rows.
+    WORSE_ON_TEST = auto()
+    #: The winner is better and learns tasks together.
+    TOGETHER_WINS = auto()
+    #: The winner is better and learns each task alone, as the baseline does.
+    OTHER_MODEL_WINS = auto()
+
+
+#: The answer in a few words.
+HEADLINES = {
+    Situation.NOTHING_FINISHED: "No verdict yet",
+    Situation.ONE_CANDIDATE: "One candidate only: nothing to compare it with",
+    Situation.BASELINE_WINS: "Keep the tasks apart",
+    Situation.BASELINE_LEADS: "No difference can be shown",
+    Situation.ONE_SEED: "No difference can be shown",
+    Situation.NO_TEST: "No difference can be shown",
+    Situation.NO_DIFFERENCE: "No difference can be shown",
+    Situation.WORSE_ON_TEST: "Keep the tasks apart",
+    Situation.TOGETHER_WINS: "Learn the tasks together ({winner})",
+    Situation.OTHER_MODEL_WINS: "Use {winner}, a model per task",
+}
+#: The first sentence of the paragraph.
+OPENINGS = {
+    Situation.NOTHING_FINISHED: "No verdict yet: no seed has finished for the single-task networks"
+    " and another candidate.",
+    Situation.ONE_CANDIDATE: "Only {name} was trained ({over}), so there is nothing to compare it"
+    " with.",
+    Situation.BASELINE_WINS: "Keep the tasks apart: no candidate beats the single-task networks on"
+    " the validation rows {over}; {next_best}.",
+    Situation.BASELINE_LEADS: "No difference can be shown: the single-task networks are the best on"
+    " the validation rows {over}; {next_best}.",
+    Situation.ONE_SEED: "With one seed no difference can be shown: {name} is best on validation and"
+    " has {effect} against single-task networks on test, without interval or test; use more seeds.",
+    Situation.NO_TEST: "No difference can be shown between {name}, the best on validation, and"
+    " single-task networks ({effect}; {note}).",
+    Situation.NO_DIFFERENCE: "No difference can be shown between {name}, the best on validation,"
+    " and single-task networks {over}: {effect}.",
+    Situation.WORSE_ON_TEST: "{name} is best on validation but worse than single-task networks on"
+    " the test rows {over}: {effect}; keep the tasks apart.",
+    Situation.TOGETHER_WINS: "{name}, chosen on validation, beats single-task networks on the test"
+    " rows {over}: {effect}.",
+    Situation.OTHER_MODEL_WINS: "{name}, chosen on validation, beats single-task networks on the"
+    " test rows {over}: {effect}.",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of a comparison; printed, it is one paragraph.
+
+    Args:
+        situation: Which of the possible answers it is.
+        sentences: The answer in words, with its numbers.
+        winner: The candidate that validation prefers; empty before any seed is complete.
+    """
+
+    situation: Situation
+    sentences: tuple[str, ...]
+    winner: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The answer in a few words."""
+        return HEADLINES[self.situation].format(winner=self.winner)
+
+    def __str__(self) -> str:
+        return " ".join(self.sentences)
 
 
 @dataclass(frozen=True)
@@ -45,88 +130,78 @@ class VerdictFacts:
     controls: Sequence[str] = ()
 
 
-def write_verdict(analysis: Analysis, facts: VerdictFacts) -> str:
-    """One paragraph: who wins and how surely, who gains or is hurt, the cost, what to do."""
-    table = analysis.table
-    if analysis.baseline is None or analysis.winner is None:
-        return " ".join(
-            [
-                "No verdict yet: no seed has finished for the single-task networks and another"
-                " candidate.",
-                *_gaps(analysis, facts),
-            ]
-        )
-    sentences = [_headline(analysis, table.candidates[analysis.winner])]
+def reach_verdict(analysis: Analysis, facts: VerdictFacts) -> Verdict:
+    """Who wins and how surely, who gains or is hurt, the cost, what to do."""
+    situation = find_situation(analysis, facts.joint)
+    opening = OPENINGS[situation].format_map(_opening_facts(analysis))
+    gaps = _gaps(analysis, facts)
+    if situation is Situation.NOTHING_FINISHED:
+        return Verdict(situation, (opening, *gaps))
     joint = _best_joint(analysis, facts)
-    if joint is not None:
-        told = (analysis.winner, _runner_up(analysis))
-        sentences.extend(_joint(analysis, joint, is_told=joint in told))
-    sentences.extend(_others(analysis, joint))
-    sentences.extend(_boosting(analysis, facts))
-    sentences.extend(_searched(analysis, facts))
-    sentences.extend(_grouping(analysis, facts))
-    sentences.extend(_cost(analysis, facts))
-    sentences.extend(_advice(analysis, facts))
-    sentences.extend(_gaps(analysis, facts))
-    return " ".join(sentences)
+    told = (analysis.winner, _runner_up(analysis))
+    sentences = [
+        opening,
+        *([] if joint is None else _joint(analysis, joint, is_told=joint in told)),
+        *_others(analysis, joint),
+        *_boosting(analysis, facts),
+        *_searched(analysis, facts),
+        *_grouping(analysis, facts),
+        *_cost(analysis, facts),
+        *_advice(analysis, facts),
+        *gaps,
+    ]
+    assert analysis.winner is not None  # otherwise nothing has finished
+    return Verdict(situation, tuple(sentences), analysis.table.candidates[analysis.winner])
 
 
-def _headline(analysis: Analysis, name: str) -> str:
-    baseline, winner = analysis.baseline, analysis.winner
-    assert baseline is not None and winner is not None  # checked by the caller
-    seeds = int((~np.isnan(analysis.delta[winner])).sum())
-    over = f"over {_count(seeds, 'seed')} and {_count(len(analysis.table.tasks), 'task')}"
+def find_situation(  # noqa: PLR0911 - one return per situation
+    analysis: Analysis, joint: Sequence[str]
+) -> Situation:
+    """Which situation the numbers are.
+
+    Args:
+        analysis: Of all scores.
+        joint: Candidates that learn several tasks with one model.
+    """
+    winner, baseline = analysis.winner, analysis.baseline
+    if baseline is None or winner is None:
+        return Situation.NOTHING_FINISHED
     if analysis.num_real == 1:
-        return f"Only {name} was trained ({over}), so there is nothing to compare it with."
+        return Situation.ONE_CANDIDATE
     if winner == baseline:
-        return f"{_when_apart(analysis)} {over}; {_next_best(analysis)}."
-    test = analysis.tests[winner]
+        best = _runner_up(analysis)
+        is_clear = best is None or analysis.adjusted[best] < LEVEL
+        return Situation.BASELINE_WINS if is_clear else Situation.BASELINE_LEADS
+    test, p = analysis.tests[winner], analysis.adjusted[winner]
     assert test is not None  # only the baseline has none
-    effect = f"Δm = {_percent(test.interval)}"
-    p = analysis.adjusted[winner]
-    if seeds == 1:
-        return (
-            f"With one seed no difference can be shown: {name} is best on validation and has"
-            f" {effect} against single-task"
-            " networks on test, without interval or test; use more seeds."
-        )
+    if test.interval.count == 1:
+        return Situation.ONE_SEED
     if math.isnan(p):
-        return (
-            f"No difference can be shown between {name}, the best on validation, and single-task"
-            f" networks ({effect}; {test.note})."
-        )
-    return _tested(name, over, f"{effect}, {_p(p)} after correction", test.interval.mean, p)
-
-
-def _when_apart(analysis: Analysis) -> str:
-    """How to begin where no candidate beats the baseline on validation."""
-    best = _runner_up(analysis)
-    p = math.nan if best is None else analysis.adjusted[best]
-    if best is None or p < LEVEL:
-        return (
-            "Keep the tasks apart: no candidate beats the single-task networks on the validation"
-            " rows"
-        )
-    return (
-        "No difference can be shown: the single-task networks are the best on the validation rows"
-    )
-
-
-def _tested(name: str, over: str, effect: str, mean: float, p: float) -> str:
+        return Situation.NO_TEST
     if p >= LEVEL:
-        return (
-            f"No difference can be shown between {name}, the best on validation, and single-task"
-            f" networks {over}: {effect}."
-        )
-    if mean > 0:
-        return (
-            f"{name}, chosen on validation, beats single-task networks on the test rows {over}:"
-            f" {effect}."
-        )
-    return (
-        f"{name} is best on validation but worse than single-task networks on the test rows"
-        f" {over}: {effect}; keep the tasks apart."
-    )
+        return Situation.NO_DIFFERENCE
+    if test.interval.mean < 0:
+        return Situation.WORSE_ON_TEST
+    is_joint = analysis.table.candidates[winner] in joint
+    return Situation.TOGETHER_WINS if is_joint else Situation.OTHER_MODEL_WINS
+
+
+def _opening_facts(analysis: Analysis) -> dict[str, str]:
+    """What the first sentence is filled in with; nothing before a seed has finished."""
+    winner = analysis.winner
+    if winner is None:
+        return {}
+    seeds = int((~np.isnan(analysis.delta[winner])).sum())
+    facts = {
+        "name": analysis.table.candidates[winner],
+        "over": f"over {_count(seeds, 'seed')} and {_count(len(analysis.table.tasks), 'task')}",
+        "next_best": _next_best(analysis),
+    }
+    test, p = analysis.tests[winner], analysis.adjusted[winner]
+    if test is not None:
+        after = "" if math.isnan(p) else f", {_p(p)} after correction"
+        facts |= {"effect": f"Δm = {_percent(test.interval)}{after}", "note": test.note}
+    return facts
 
 
 def _runner_up(analysis: Analysis) -> int | None:
@@ -138,7 +213,7 @@ def _runner_up(analysis: Analysis) -> int | None:
 
 def _first(analysis: Analysis, places: Sequence[int]) -> int | None:
     """The candidate with the best mean validation gain among some."""
-    means = [_mean(analysis.validation_delta[c]) for c in places]
+    means = [mean_of_known(analysis.validation_delta[c]) for c in places]
     known = [(mean, -c) for mean, c in zip(means, places, strict=True) if not math.isnan(mean)]
     return -max(known)[1] if known else None
 
@@ -383,11 +458,6 @@ def _gaps(analysis: Analysis, facts: VerdictFacts) -> list[str]:
     if facts.incomplete:
         sentences.append("The comparison was ended early: this is what is finished so far.")
     return sentences
-
-
-def _mean(values: np.ndarray) -> float:
-    kept = values[~np.isnan(values)]
-    return float(kept.mean()) if len(kept) else math.nan
 
 
 def _percent(interval: Interval) -> str:

@@ -140,6 +140,24 @@ class DataMap:
         """
         return self.values.flatten(1)
 
+    def points(self, task: str, epoch: int | None = None) -> np.ndarray:
+        """Mean and deviation of every example ``[N, 2]``, float32; NaN where there are none.
+
+        Args:
+            task: Its name.
+            epoch: Which snapshot; None means the last.
+
+        Raises:
+            ValueError: An unknown task or epoch.
+        """
+        if task not in self.tasks:
+            raise ValueError(f"No task {task!r} in the data map; it has {list(self.tasks)}.")
+        if epoch is not None and epoch not in self.epochs:
+            raise ValueError(f"No epoch {epoch} in the data map; it has {self.epochs}.")
+        place = -1 if epoch is None else self.epochs.index(epoch)
+        found: np.ndarray = self.values[self.tasks.index(task), place].float().numpy()
+        return found
+
     def select(self, tasks: Sequence[str]) -> DataMap:
         """The map of some tasks, in the given order."""
         for name in tasks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from polytask.report.data import GradientCosines, TaskGroups
+from polytask.report.data import CosineMatrix, TaskGroups
 from polytask.report.figures.cosines import conflicts
 from polytask.report.formats import number, shorten
 
@@ -44,7 +44,7 @@ WEIGHT = (
 )
 
 
-def cosines(found: GradientCosines) -> str:
+def cosines(found: CosineMatrix) -> str:
     """What a matrix of cosines shows, with its lowest entries in words."""
     lowest = [
         f"{shorten(a, 32)} with {shorten(b, 32)} ({number(c, 2)})" for a, b, c in conflicts(found)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 __all__ = [
     "CandidateRow",
     "ColumnRow",
+    "CosineMatrix",
     "Curve",
     "Estimate",
     "Failure",
     "Gain",
-    "GradientCosines",
     "ReportData",
     "SeedScore",
     "TaskGroups",
@@ -148,7 +148,7 @@ class WeightHistory:
 
 
 @dataclass(frozen=True)
-class GradientCosines:
+class CosineMatrix:
     """Mean cosine ``[T][T]`` between the tasks' gradients on the shared parameters."""
 
     candidate: str
@@ -264,7 +264,7 @@ class ReportData:
     scores: tuple[SeedScore, ...] = ()
     curves: tuple[Curve, ...] = ()
     weights: tuple[WeightHistory, ...] = ()
-    cosines: tuple[GradientCosines, ...] = ()
+    cosines: tuple[CosineMatrix, ...] = ()
     groups: tuple[TaskGroups, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
     columns: tuple[ColumnRow, ...] = ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polytask.report import svg
-from polytask.report.data import GradientCosines, ReportData
+from polytask.report.data import CosineMatrix, ReportData
 from polytask.report.figures.panels import drawn
 from polytask.report.formats import MINUS, clean, number, short_names, shorten
 
@@ -32,7 +32,7 @@ def cosine_figures(data: ReportData) -> list[str]:
     ]
 
 
-def _cosines(cosines: GradientCosines, *, key: str) -> str:
+def _cosines(cosines: CosineMatrix, *, key: str) -> str:
     count = len(cosines.tasks)
     matrix = np.array(cosines.matrix, dtype=float)
     cell = 46 if count <= 10 else 36 if count <= MOST_WRITTEN else max(9, 540 / count)
@@ -71,12 +71,12 @@ def _cosines(cosines: GradientCosines, *, key: str) -> str:
     return svg.to_svg(figure, key=key, label=label, full_names=full)
 
 
-def conflicts(cosines: GradientCosines, most: int = 3) -> list[tuple[str, str, float]]:
+def conflicts(cosines: CosineMatrix, most: int = 3) -> list[tuple[str, str, float]]:
     """The pairs of tasks with the lowest cosines."""
     return sorted(_pairs(cosines), key=lambda pair: pair[2])[:most]
 
 
-def _pairs(cosines: GradientCosines) -> Iterator[tuple[str, str, float]]:
+def _pairs(cosines: CosineMatrix) -> Iterator[tuple[str, str, float]]:
     for i, first in enumerate(cosines.tasks):
         for j in range(i):
             if math.isfinite(cosines.matrix[i][j]):

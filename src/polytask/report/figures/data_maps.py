@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from polytask.grouping.data_maps import DataMap
-
 __all__ = ["data_map_figure", "save_data_map_figure"]
 
 WIDTH, HEIGHT = 620, 420
@@ -41,30 +39,30 @@ Paint = Callable[[str], str]
 
 
 def data_map_figure(
-    data_map: DataMap,
+    points: np.ndarray,
     task: str,
     *,
-    epoch: int | None = None,
+    deviation: str = "population",
     classes: Sequence[object] | None = None,
     key: str = "datamap",
 ) -> str:
     """Mean confidence of every example over its deviation, as SVG for an HTML page.
 
     Args:
-        data_map: Recorded while a model trained.
+        points: Mean and deviation of every example's confidence ``[N, 2]``, NaN where there are
+            none (``DataMap.points``).
         task: Its name.
-        epoch: Which snapshot; None means the last.
+        deviation: "population" or "sample"; that of a population has a bound, which is drawn.
         classes: The class of every example ``[N]``, for colours; None shows the density.
         key: Unique in the page.
 
     Raises:
-        ValueError: An unknown task or epoch, or classes of another length.
+        ValueError: Points of another shape, or classes of another length.
     """
     from matplotlib import rc_context
 
-    points = _points(data_map, task, epoch)
     with rc_context(svg.settings()):  # type: ignore[arg-type]
-        figure = _figure(points, data_map, task, classes, lambda colour: colour)
+        figure = _figure(points, task, deviation, classes, lambda colour: colour)
         known = points[~np.isnan(points).any(1)]
         middle = known.mean(0) if len(known) else np.full(2, np.nan)
         label = (
@@ -75,20 +73,21 @@ def data_map_figure(
 
 
 def save_data_map_figure(
-    data_map: DataMap,
+    points: np.ndarray,
     task: str,
     path: Path | str,
     *,
-    epoch: int | None = None,
+    deviation: str = "population",
     classes: Sequence[object] | None = None,
 ) -> None:
     """Write the same figure to a file of its own, in the colours of a light page.
 
     Args:
-        data_map: Recorded while a model trained.
+        points: Mean and deviation of every example's confidence ``[N, 2]``, NaN where there are
+            none (``DataMap.points``).
         task: Its name.
         path: Ends in ".png" or ".svg".
-        epoch: Which snapshot; None means the last.
+        deviation: "population" or "sample"; that of a population has a bound, which is drawn.
         classes: The class of every example ``[N]``, for colours; None shows the density.
 
     Raises:
@@ -107,32 +106,22 @@ def save_data_map_figure(
     }
     settings["figure.facecolor"] = light[svg.PAPER]
     with rc_context(settings):  # type: ignore[arg-type]
-        points = _points(data_map, task, epoch)
-        figure = _figure(points, data_map, task, classes, light.__getitem__)
+        figure = _figure(points, task, deviation, classes, light.__getitem__)
         about = {"Date": None} if kind == "svg" else {}
         write_atomically(
             place, lambda part: figure.savefig(part, format=kind, dpi=144, metadata=about)
         )
 
 
-def _points(data_map: DataMap, task: str, epoch: int | None) -> np.ndarray:
-    """Mean and deviation ``[N, 2]``."""
-    if task not in data_map.tasks:
-        raise ValueError(f"No task {task!r} in the data map; it has {list(data_map.tasks)}.")
-    if epoch is not None and epoch not in data_map.epochs:
-        raise ValueError(f"No epoch {epoch} in the data map; it has {data_map.epochs}.")
-    place = -1 if epoch is None else data_map.epochs.index(epoch)
-    points: np.ndarray = data_map.values[data_map.tasks.index(task), place].float().numpy()
-    return points
-
-
 def _figure(
     points: np.ndarray,
-    data_map: DataMap,
     task: str,
+    deviation: str,
     classes: Sequence[object] | None,
     paint: Paint,
 ) -> Figure:
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"`points` must be [examples, 2], found shape {list(points.shape)}.")
     if classes is not None and len(classes) != len(points):
         raise ValueError(f"`classes` has {len(classes)} entries for {len(points)} examples.")
     figure = svg.new_figure(WIDTH, HEIGHT)
@@ -144,14 +133,14 @@ def _figure(
             (HEIGHT - BOTTOM - TOP) / HEIGHT,
         )
     )
-    widest = 0.5 if data_map.deviation == "population" else 0.75
+    widest = 0.5 if deviation == "population" else 0.75
     axes.set(xlim=(-0.01 * widest, 1.02 * widest), ylim=(-0.02, 1.02))
     axes.grid(axis="y", alpha=0.6)
     axes.set_axisbelow(True)
     axes.set_title(shorten(task), loc="left", fontweight="bold", pad=10)
     axes.set_xlabel("variability (deviation over the epochs)", color=paint(svg.MUTED))
     axes.set_ylabel("confidence (mean over the epochs)", color=paint(svg.MUTED))
-    if data_map.deviation == "population":
+    if deviation == "population":
         # No number in [0, 1] with mean m deviates by more than the root of m (1 - m).
         angle = np.linspace(0, np.pi, 61)
         edge = (np.sin(angle) / 2, (1 - np.cos(angle)) / 2)
