@@ -60,10 +60,14 @@ def is_dead(owner: str | None) -> bool:
         return False
     if int(start):
         return _start_time(int(pid)) != int(start)
+    return not _exists(int(pid))
+
+
+def _exists(pid: int) -> bool:
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except PermissionError:
         return False
-    return False
+    except PermissionError:
+        return True
+    return True
