@@ -140,3 +140,40 @@ time.sleep(600)
 def test_bad_arguments_are_named(name, value):
     with pytest.raises(ValueError, match=f"`{name}`"):
         LocalExecutor(**{"workers": 1, name: value})
+
+
+HOSTILE = "import pathlib; pathlib.Path('executed').touch(); raise SystemExit(3)"
+
+
+@pytest.mark.parametrize("name", ["queue", "random", "pickle", "torch", "polytask", "numpy"])
+def test_files_of_the_current_directory_are_not_executed(tmp_path, monkeypatch, name):
+    """A table was downloaded, and a file of this name with it."""
+    (tmp_path / f"{name}.py").write_text(HOSTILE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    local = LocalExecutor(workers=1)
+    try:
+        assert local.submit(calls.double, 2.0).result() == 4.0
+    finally:
+        local.shutdown()
+    assert not (tmp_path / "executed").exists()
+
+
+def test_files_beside_a_script_do_not_hide_modules_and_its_own_travel(tmp_path):
+    """As a user's own ``random.py`` does, which broke every run."""
+    (tmp_path / "random.py").write_text("raise SystemExit('mine')", encoding="utf-8")
+    (tmp_path / "my_methods.py").write_text("def half(x):\n    return x / 2\n", encoding="utf-8")
+    script = """
+import sys
+sys.path.append(sys.path.pop(0))  # this process itself wants the standard library's `random`
+from polytask.runs.executor import LocalExecutor
+import my_methods
+local = LocalExecutor(workers=1)
+print(local.submit(my_methods.half, 4.0).result())
+local.shutdown()
+"""
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    for command in (["script.py"], ["-c", script]):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.stdout == "2.0\n", done.stderr

@@ -372,17 +372,38 @@ class FittedBoosting:
             members = tuple(
                 _Member(
                     TreeEnsemble.from_arrays(
-                        {key: arrays[f"{number}.{index}.{key}"] for key in names}
+                        {
+                            key: arrays[f"{number}.{index}.{key}"]
+                            for key in names
+                            if f"{number}.{index}.{key}" in arrays
+                        },
+                        num_features=_num_features(item),
                     ),
                     tuple(classes),
                 )
                 for index, classes in enumerate(item["classes"])
             )
-            codes = tuple(np.asarray(table, dtype=np.int64) for table in item["codes"])
+            codes = _codes(item)
             models[item["name"]] = _TaskModel(
                 item["kind"], _Columns(item["num_numeric"], codes), members
             )
         return FittedBoosting(models, fit_record_from(record["fit"]))
+
+
+def _codes(item: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    """From the codes of the table to those of the trees, per categorical column."""
+    codes = tuple(np.asarray(table, dtype=np.int64) for table in item["codes"])
+    for table in codes:
+        if table.ndim != 1 or not -1 <= table.min(initial=0) <= table.max(initial=0) < 256:
+            raise ValueError("The codes of categories are damaged: they must be -1 .. 255.")
+    return codes
+
+
+def _num_features(item: Mapping[str, Any]) -> int:
+    """Columns that the trees of a task may ask for; all, where their inputs are no table."""
+    if item["num_numeric"] is None:
+        return int(np.iinfo(np.int32).max)
+    return len(item["codes"]) + int(item["num_numeric"])
 
 
 def _piece(split: AnySplit, name: str) -> Split:

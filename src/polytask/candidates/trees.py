@@ -5,6 +5,7 @@ Shape legend: N rows, F features, J nodes of all trees, K outputs, I boosting it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -145,9 +146,73 @@ class TreeEnsemble:
         return {f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> TreeEnsemble:
-        """The inverse of ``arrays``."""
-        return cls(**arrays)
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, num_features: int) -> TreeEnsemble:
+        """The inverse of ``arrays``, for trees that may come from someone else.
+
+        Args:
+            arrays: By name.
+            num_features: F, the columns that the trees may ask for.
+
+        Raises:
+            ValueError: An array is missing or has another form; a position leads out of its array;
+                a way through a tree would not end.
+        """
+        missing = [f.name for f in fields(cls) if f.name not in arrays]
+        if missing:
+            raise ValueError(f"The trees lack {missing[0]!r}; the file is damaged.")
+        ensemble = cls(**{f.name: arrays[f.name] for f in fields(cls)})
+        ensemble._check(num_features)
+        return ensemble
+
+    def _check(self, num_features: int) -> None:
+        nodes, sets, outputs = len(self.feature), len(self.bitsets), len(self.baseline)
+        own = np.arange(nodes)
+        leaf = (self.left == own) & (self.right == own)
+        forms = {
+            "roots": (self.roots, "i", 1),
+            "feature": (self.feature, "i", 1),
+            "threshold": (self.threshold, "f", 1),
+            "left": (self.left, "i", 1),
+            "right": (self.right, "i", 1),
+            "missing_left": (self.missing_left, "b", 1),
+            "bitset": (self.bitset, "i", 1),
+            "value": (self.value, "f", 1),
+            "bitsets": (self.bitsets, "u", 2),
+            "baseline": (self.baseline, "f", 1),
+        }
+        for name, (array, kind, dimensions) in forms.items():
+            if array.dtype.kind != kind or array.ndim != dimensions:
+                raise ValueError(f"{name!r} of the trees has another form; the file is damaged.")
+        sound = {
+            "every array of nodes has one entry per node": all(
+                len(array) == nodes
+                for array in (
+                    self.threshold, self.left, self.right,
+                    self.missing_left, self.bitset, self.value,
+                )
+            ),
+            "there are as many trees as outputs per iteration": outputs > 0
+            and len(self.roots) % outputs == 0,
+            "roots are nodes": _within(self.roots, 0, nodes),
+            "splits ask for columns of the table": _within(self.feature, 0, max(num_features, 1)),
+            "sets of categories exist": _within(self.bitset, -1, sets)
+            and self.bitsets.shape[1] == 8,
+            "thresholds and values are numbers": not np.isnan(self.threshold).any()
+            and bool(np.isfinite(self.value).all() and np.isfinite(self.baseline).all()),
+        }  # fmt: skip
+        # A child stands behind its parent, so that every way through a tree ends at a leaf.
+        if all(sound.values()):
+            sound["children stand behind their parents"] = all(
+                _within(child, 0, nodes) and bool((leaf | (child > own)).all())
+                for child in (self.left, self.right)
+            )
+        for what, holds in sound.items():
+            if not holds:
+                raise ValueError(f"The trees are damaged: it does not hold that {what}.")
+
+
+def _within(positions: np.ndarray, low: int, end: int) -> bool:
+    return bool(((positions >= low) & (positions < end)).all())
 
 
 def _node_type(model: Any) -> np.dtype[Any]:

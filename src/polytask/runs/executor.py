@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import pickletools
 import queue
 import subprocess
 import sys
@@ -29,6 +30,17 @@ __all__ = [
     "WorkerDied",
     "cpu_count",
 ]
+
+#: Environment variable with what the parent process can import from.
+PATHS = "POLYTASK_WORKER_PATHS"
+#: The first words of a worker: what the parent can import from comes after the standard library and
+#: what is installed, so that a file beside a script can never take the place of a module of theirs.
+START = f"""
+import os, sys
+sys.path += [p for p in os.environ["{PATHS}"].split(os.pathsep) if p and p not in sys.path]
+from polytask.runs import worker
+worker.main()
+"""
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -137,8 +149,7 @@ class LocalExecutor:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = self.devices[number % len(self.devices)]
-        # The workers import what this process can import, in the same order of preference.
-        environment["PYTHONPATH"] = os.pathsep.join(p or os.getcwd() for p in sys.path)
+        environment[PATHS] = os.pathsep.join(path for path in sys.path if path)
         return environment
 
     @property
@@ -154,6 +165,7 @@ class LocalExecutor:
         """
         try:
             call = pickle.dumps((fn, argument))
+            call = pickle.dumps((_folders_of_own_modules(call), call))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(
                 f"This cannot be sent to a worker process ({error}); define functions at the top"
@@ -271,7 +283,7 @@ class _Worker:
                     # A group of its own: Ctrl-C is for this process, which then decides about its
                     # workers.
                     self._process = subprocess.Popen(
-                        [sys.executable, "-m", "polytask.runs.worker"],
+                        [sys.executable, "-P", "-c", START],
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=log,
@@ -298,6 +310,25 @@ class _Worker:
             else ""
         )
         return f"; its last words: {text.splitlines()[-1]}" if text else ""
+
+
+def _folders_of_own_modules(call: bytes) -> list[str]:
+    """The current directory, if a pickled call needs a module that was imported from there.
+
+    Workers start in safe-path mode: what happens to lie in the current directory, beside a
+    downloaded table for example, is not imported. A module of the user's is, by its explicit path.
+    """
+    here = os.getcwd()
+    named = {value for _, value, _ in pickletools.genops(call) if isinstance(value, str)}
+    for name in named & set(sys.modules):
+        file = getattr(sys.modules[name.partition(".")[0]], "__file__", None)
+        if file is not None and Path(file).absolute().parent in (Path(here), *_packages_in(here)):
+            return [here]
+    return []
+
+
+def _packages_in(folder: str) -> list[Path]:
+    return [file.parent for file in Path(folder).glob("*/__init__.py")]
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

@@ -1,8 +1,10 @@
 """The process that works for ``LocalExecutor``: reads calls from a pipe, writes results.
 
-Started as ``python -m polytask.runs.worker`` and not by forking: a clean process cannot
-inherit locks, threads or a GPU context, and unlike ``multiprocessing`` it does not run the user's
-script a second time. What travels through the two pipes comes from the parent process alone.
+Started as a program of its own and not by forking: a clean process cannot inherit locks, threads or
+a GPU context, and unlike ``multiprocessing`` it does not run the user's script a second time. It
+starts in safe-path mode: a file in the current directory, or beside a script, can never take the
+place of a module that Polytask needs. What travels through the two pipes comes from the parent
+process alone.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO, Any
 
 __all__ = ["THREADS", "Failure", "main", "read_message", "write_message"]
@@ -78,7 +80,9 @@ def _receive(source: IO[bytes], calls: queue.Queue[bytes]) -> None:
 def _answer(call: bytes) -> bytes:
     function: Callable[[Any], Any]
     try:
-        function, argument = pickle.loads(call)
+        folders, own_call = pickle.loads(call)
+        _import_from(folders)
+        function, argument = pickle.loads(own_call)
         _limit_threads()
         reply: tuple[bool, Any] = (True, function(argument))
         return pickle.dumps(reply)
@@ -87,6 +91,11 @@ def _answer(call: bytes) -> bytes:
     ) as error:  # whatever a run raises is its result; the parent decides what to do with it
         failure = Failure(type(error).__name__, str(error), traceback.format_exc())
         return pickle.dumps((False, failure))
+
+
+def _import_from(folders: Iterable[str]) -> None:
+    """Folders to import from after all others, so that nothing in them hides what is installed."""
+    sys.path.extend(folder for folder in folders if folder not in sys.path)
 
 
 def _limit_threads() -> None:
@@ -108,9 +117,3 @@ def main() -> None:
     with contextlib.suppress(BrokenPipeError):
         while True:
             write_message(sink, _answer(calls.get()))
-
-
-if __name__ == "__main__":
-    from polytask.runs import worker
-
-    worker.main()
