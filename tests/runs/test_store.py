@@ -331,7 +331,8 @@ def test_a_store_of_the_first_format_is_read_and_continued(path):
         path,
         "CREATE TABLE runs (key TEXT PRIMARY KEY, spec TEXT NOT NULL,"
         " status TEXT NOT NULL DEFAULT 'pending', owner TEXT, lease REAL, heartbeat REAL,"
-        " attempts INTEGER NOT NULL DEFAULT 0, error TEXT, result TEXT, started REAL, finished REAL)",
+        " attempts INTEGER NOT NULL DEFAULT 0, error TEXT, result TEXT, started REAL,"
+        " finished REAL)",
         "INSERT INTO runs (key, spec, status, attempts, result)"
         """ VALUES ('a', '{"what": "a"}', 'done', 1, '{"score": 0.5}')""",
         "PRAGMA user_version = 1",

@@ -78,7 +78,7 @@ def bilinear_grid(
     multi-hot descriptor z_ab: y = x · W z, so a two-sided linear network holds the truth. No method
     can have an RMSE below ``noise`` (in expectation). A cell that was left out is determined by the
     others; whoever predicts it by its nearest cell, which shares one attribute, is off by
-    |v_b - v_b'|, of squared length 1 in expectation. ``problem.notes`` says so.
+    ``|v_b - v_b'|``, of squared length 1 in expectation. ``problem.notes`` says so.
 
     Args:
         seed: Of everything.

@@ -78,8 +78,8 @@ def association(columns: Sequence[Tensor], *, absolute: bool = True) -> Tensor:
 class LabelCorrelation(AffinityGrouper):
     """Groups tasks by the correlation of their labels in the training rows; trains nothing.
 
-    A_ij is ``association`` of the two tasks' labels: |phi| or |Pearson|, correlation ratio, or
-    Cramér's V, over the rows that have both labels.
+    A_ij is ``association`` of the two tasks' labels: ``|phi|`` or ``|Pearson|``, correlation ratio,
+    or Cramér's V, over the rows that have both labels.
 
     Args:
         absolute: Whether complements count as related, as they should: "living" and "not living"

@@ -55,8 +55,8 @@ class TextModality(Modality):
         vocabulary: V; codes 0 .. V - 1, negative ones are padding.
         size: D.
 
-    Shapes: codes ``[B, M]`` (integers or floats) to tokens ``[B, M, D]``; ``logits`` takes ``[...,
-        D]`` to ``[..., V]``.
+    Shapes: codes ``[B, M]`` (integers or floats) to tokens ``[B, M, D]``; ``logits`` takes
+        ``[..., D]`` to ``[..., V]``.
     """
 
     def __init__(self, *, vocabulary: int, size: int) -> None:

@@ -64,11 +64,11 @@ class PerceiverIO(Architecture):
         depth: L, self-attention layers of the latents.
         num_heads: Of every attention; divides ``size``.
 
-    Shapes: shared layout: inputs as the adapter takes them, ``[B, ...]``; outputs blocks ``[B, K,
-        C]``, ``[B, K, C, H, W]`` or ``[B, K, length, C]``. Separate layout: inputs ``{task: [B_t,
-        ...]}`` for any of the tasks, and a block of one task each. Tokens that are absent (missing
-        cells and pixels, padding) are masked; the order of the tokens does not matter, since each
-        carries its position.
+    Shapes: shared layout: inputs as the adapter takes them, ``[B, ...]``; outputs blocks
+        ``[B, K, C]``, ``[B, K, C, H, W]`` or ``[B, K, length, C]``. Separate layout: inputs
+        ``{task: [B_t, ...]}`` for any of the tasks, and a block of one task each. Tokens that are
+        absent (missing cells and pixels, padding) are masked; the order of the tokens does not
+        matter, since each carries its position.
 
     Raises:
         ValueError: an output shape that is missing, not needed, or has the wrong number of

@@ -52,7 +52,8 @@ class NeighbourEnsemble(Architecture):
 
     * head: C_t r(h) + c_t;
     * neighbours: the mean of the targets y_i of remembered rows, weighted with
-      softmax_i(-s_t |P h - P h_i|^2), with P shared by all tables and a sharpness s_t > 0 of each.
+      ``softmax_i(-s_t |P h - P h_i|^2)``, with P shared by all tables and a sharpness s_t > 0 of
+      each.
 
     The 2 M answers are the ensemble members: each has its own loss in training, and their
     predictions are averaged. Networks answer smoothly, neighbours remember exceptions and repeated
