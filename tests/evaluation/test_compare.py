@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
 import os
 import shutil
+import sqlite3
 
 import numpy as np
 import pandas as pd
@@ -191,10 +193,13 @@ def test_another_budget_or_other_data_are_other_runs(tmp_path):
     assert len(fits(log)) == 12
 
 
+def contents(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 @pytest.mark.parametrize("damage", ["truncate", "remove", "garble"])
-def test_a_damaged_results_file_is_written_again(finished, tmp_path, damage):
-    folder = tmp_path / "copy"
-    shutil.copytree(finished.folder, folder)
+def test_a_damaged_results_file_is_written_again_by_the_same_command(tmp_path, damage):
+    folder = run_fakes(tmp_path / "out", seeds=1).folder
     path = folder / "results.jsonl"
     whole = path.read_bytes()
     if damage == "truncate":
@@ -203,8 +208,47 @@ def test_a_damaged_results_file_is_written_again(finished, tmp_path, damage):
         path.unlink()
     else:
         path.write_bytes(whole.replace(b"scores", b"sc\0res", 1))
-    Comparison.load(folder)
+    run_fakes(folder, seeds=1)
     assert path.read_bytes() == whole
+
+
+def test_reading_a_comparison_writes_nothing_and_a_report_one_file(finished, tmp_path):
+    folder = tmp_path / "theirs"
+    shutil.copytree(finished.folder, folder)
+    (folder / "results.jsonl").write_text("torn", encoding="utf-8")
+    (folder / "report.html").unlink(missing_ok=True)
+    before = contents(folder)
+    comparison = Comparison.load(folder)
+    assert comparison.leaderboard().equals(finished.leaderboard())
+    assert contents(folder) == before
+    comparison.report()
+    report = {folder / "report.html": (folder / "report.html").read_bytes()}
+    assert contents(folder) == {**before, **report}
+
+
+def test_a_missing_store_is_refused_and_nothing_replaced(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    (folder / "runs.sqlite").unlink()
+    before = contents(folder)
+    with pytest.raises(ValueError, match=r"holds a plan but no runs \(runs.sqlite is missing\)"):
+        Comparison.load(folder).report()
+    assert contents(folder) == before
+
+
+def test_a_damaged_result_is_named_and_trained_again_by_the_same_command(tmp_path):
+    folder = run_fakes(tmp_path / "out", seeds=1).folder
+    whole = (folder / "results.jsonl").read_bytes()
+    with contextlib.closing(sqlite3.connect(folder / "runs.sqlite")) as connection:
+        connection.execute("UPDATE runs SET result = replace(result, '0', '7') WHERE rowid = 1")
+        connection.commit()
+    with pytest.raises(ValueError, match=r"The result of run \w+ in .* is damaged"):
+        Comparison.load(folder)
+    again = run_fakes(folder, seeds=1)
+    assert again.is_complete
+    facts = [json.loads(line)["scores"] for line in whole.decode().splitlines()]
+    lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["scores"] for line in lines] == facts
 
 
 def test_a_damaged_plan_or_no_plan_is_said(finished, tmp_path):

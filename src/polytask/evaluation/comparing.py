@@ -154,11 +154,11 @@ def _carry_out(
     store = RunStore(folder.store)
     own = None
     try:
-        stored = store.runs(list(unique))
+        stored = store.states(list(unique))
         if retry_failed:
-            store.forget([run.key for run in stored if run.status == "failed"])
+            store.forget([key for key, status in stored.items() if status == "failed"])
         if executor is None:
-            done = sum(run.status == "done" for run in stored)
+            done = sum(status == "done" for status in stored.values())
             executor = own = local_executor(specs, len(specs) - done, workers, folder.logs)
         sweep(
             specs,

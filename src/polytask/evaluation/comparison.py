@@ -47,17 +47,14 @@ class Comparison(Results):
 
     @classmethod
     def load(cls, folder: Path | str) -> Comparison:
-        """Read a comparison, finished or not; a torn results file is written again.
+        """Read a comparison, finished or not; nothing is written to the folder.
 
         Raises:
-            ValueError: The folder holds no comparison, or its store is damaged.
+            ValueError: The folder holds no comparison, or its store is missing or damaged.
         """
         place = RunFolder(Path(folder))
         plan = place.read_plan()
-        comparison = cls(plan, place.read_runs(plan), place.path)
-        if not place.has_results(comparison.runs):
-            place.write_results(comparison.runs)
-        return comparison
+        return cls(plan, place.read_runs(plan), place.path)
 
     def save(self, folder: Path | str) -> None:
         """Copy everything to another folder, from which ``load`` reads it."""

@@ -97,10 +97,17 @@ class RunFolder:
     def read_runs(self, plan: Plan) -> dict[str, Run]:
         """The runs of a plan, by key; those that the store does not know are pending.
 
+        The folder may be someone else's, or one that must not change: nothing is written to it.
+
         Raises:
-            ValueError: The store is damaged.
+            ValueError: There is no store, it is damaged, or it is none of Polytask's.
         """
-        store = RunStore(self.store)
+        if not self.store.is_file():
+            raise ValueError(
+                f"{self.path} holds a plan but no runs ({self.store.name} is missing); the command"
+                " that made it trains them again."
+            )
+        store = RunStore(self.store, read_only=True)
         try:
             return _runs(plan, store)
         finally:
@@ -110,10 +117,6 @@ class RunFolder:
         """Write the results file, atomically."""
         write_atomically(self.results, _text(runs))
         return self.results
-
-    def has_results(self, runs: Mapping[str, Run]) -> bool:
-        """Whether the results file says exactly what the runs say."""
-        return self.results.is_file() and self.results.read_bytes() == _text(runs).encode()
 
 
 def _runs(plan: Plan, store: RunStore) -> dict[str, Run]:

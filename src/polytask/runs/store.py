@@ -337,6 +337,12 @@ class RunStore:
         now = time.time()
         return [f"{owner} (for at most {max(lease - now, 0):.0f} s more)" for owner, lease in rows]
 
+    def states(self, keys: Sequence[str]) -> dict[str, Status]:
+        """How the runs that are known stand; a result that is damaged is still to be had."""
+        with self._guarded():
+            rows = self._rows(keys)
+        return {run.key: "pending" if run.is_damaged else run.status for run in rows}
+
     def runs(self, keys: Sequence[str] | None = None) -> list[StoredRun]:
         """Rows of the store, in the order of ``keys`` (None: all, in order of insertion).
 
