@@ -22,9 +22,15 @@ from polytask.problems.loaders import BatchLoader
 from polytask.problems.problem import Problem
 from polytask.samplers import AllTasks, Sampler
 from polytask.training.checkpoint import Checkpoints, random_state, restore_random_state
-from polytask.training.observers import Observer, Probe
+from polytask.training.observers import GradientObserver, Observer
 from polytask.training.prediction import rows_for, validation_losses
-from polytask.training.reports import EpochReport, StepReport, StopReason, TrainingResult
+from polytask.training.reports import (
+    EpochReport,
+    StepReport,
+    StopReason,
+    TrainingResult,
+    TrainingStart,
+)
 from polytask.training.settings import TrainingSettings
 from polytask.training.step import TrainingStep
 from polytask.training.strategy import Strategy
@@ -129,6 +135,17 @@ class Trainer:
         """Epochs done so far."""
         return self._progress.epoch
 
+    def start(self) -> TrainingStart:
+        """What observers are told before the first step."""
+        return TrainingStart(
+            problem=self.problem,
+            architecture=self.architecture,
+            device=self.device,
+            epochs=self.settings.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            epoch=self.epoch,
+        )
+
     def fit(self, *, resume: bool = False) -> TrainingResult:
         """Train until the epochs, the patience or the time limit are used up, and keep the best
         epoch's parameters.
@@ -153,8 +170,9 @@ class Trainer:
             self._progress.reference = validation_losses(
                 self.architecture, self._validation, self.step.autocast
             )
+        start = self.start()
         for observer in self.observers:
-            observer.on_start(self)
+            observer.on_start(start)
         try:
             stopped_by = self._run_epochs()
         except KeyboardInterrupt:
@@ -210,8 +228,9 @@ class Trainer:
         self._set_learning_rate()
         batches = self._draw()
         for observer in self.observers:
-            if isinstance(observer, Probe) and observer.due(progress.step + 1):
-                observer.probe(self.step, batches[0])
+            if isinstance(observer, GradientObserver) and observer.due(progress.step + 1):
+                rate = float(self.optimizer.param_groups[0]["lr"])
+                observer.before_update(self.architecture, self.step.losses, batches[0], rate)
         report = self.step(batches, step=progress.step + 1, epoch=progress.epoch + 1)
         progress.step += 1
         progress.add(report, self.step.positions)
