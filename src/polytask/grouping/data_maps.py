@@ -380,15 +380,13 @@ class DataMapRecorder(Observer):
         rows = torch.cat([rows for rows, _, _ in pending])
         found = []
         for names, _ in pending[0][1].blocks:
-            target = torch.cat([_block(targets, names) for _, targets, _ in pending])
-            members = pending[0][2].members
-            output = torch.cat(
-                [_block(outputs, names) for _, _, outputs in pending], dim=1 if members > 1 else 0
-            )
+            target = torch.cat([targets.stacked(names) for _, targets, _ in pending])
+            row_axis = pending[0][2].row_axis
+            output = torch.cat([outputs.stacked(names) for _, _, outputs in pending], dim=row_axis)
             if output.dtype not in (torch.float32, torch.float64):
                 output = output.float()
             values = self.measure(self._kinds[names[0]], output, target)
-            found.append(values.mean(0) if members > 1 else values)
+            found.append(values.mean(0) if row_axis else values)
         joined = found[0] if len(found) == 1 else torch.cat(found, dim=1)
         self._moments.add(rows.to(mean.device), joined.to(device=mean.device, dtype=mean.dtype))
 
@@ -549,14 +547,6 @@ def record_data_map(
 def default_epochs(total: int) -> tuple[int, ...]:
     """After a quarter, a half, three quarters and all of the epochs."""
     return tuple(sorted({max(1, round(part * total)) for part in QUARTERS}))
-
-
-def _block(tensors: TaskTensors, names: tuple[str, ...]) -> Tensor:
-    """The tensor of a block, also where each of its tasks has a tensor of its own."""
-    found = tensors.block(names)
-    if found is not None:
-        return found
-    return torch.stack([tensors[name] for name in names], dim=2 if tensors.members > 1 else 1)
 
 
 def _check_choices(epochs: Sequence[int], deviation: str, dtype: torch.dtype) -> None:
