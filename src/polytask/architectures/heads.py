@@ -129,7 +129,8 @@ class BlockHead(nn.Module):
                 columns = functional.linear(features, weight[0], bias[0])
             else:
                 columns = torch.baddbmm(bias.unsqueeze(1), features, weight.mT)
-            return columns.unflatten(-1, self.output_bias.shape[1:])
+            outputs: Tensor = columns.unflatten(-1, self.output_bias.shape[1:])
+            return outputs
         hidden = features.unsqueeze(-2)
         for depth, (weight, bias) in enumerate(
             zip(self.hidden_weights, self.hidden_biases, strict=True)

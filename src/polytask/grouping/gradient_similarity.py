@@ -27,8 +27,8 @@ SimilarityScope = Literal["trunk", "last", "features"]
 class GradientSimilarity(AffinityGrouper):
     """Trains one joint network and groups tasks by the mean cosine between their gradients.
 
-    ``A_ij = mean over looks of <g_i, g_j> / (|g_i| |g_j|)``, with g_i = ∇ L_i of the same batch. Unlike
-    TAG's affinity it is symmetric and does not depend on the sizes of losses and gradients.
+    ``A_ij = mean over looks of <g_i, g_j> / (|g_i| |g_j|)``, with g_i = ∇ L_i of the same batch.
+    Unlike TAG's affinity it is symmetric and does not depend on the sizes of losses and gradients.
 
     Args:
         every: Steps between two looks; 10 as for TAG.

@@ -15,7 +15,6 @@ from polytask.training.prediction import predict_outputs, validation_losses
 from polytask.training.reports import EpochReport, StepReport, TrainingResult, TrainingStart
 from polytask.training.settings import TrainingSettings
 from polytask.training.step import NonFiniteLossError, TrainingStep
-from polytask.training.strategy import Strategy
 from polytask.training.trainer import Trainer
 
 __all__ = [
@@ -30,7 +29,6 @@ __all__ = [
     "Observer",
     "Progress",
     "StepReport",
-    "Strategy",
     "TaskLosses",
     "TensorBoard",
     "Trainer",

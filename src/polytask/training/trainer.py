@@ -33,7 +33,6 @@ from polytask.training.reports import (
 )
 from polytask.training.settings import TrainingSettings
 from polytask.training.step import TrainingStep
-from polytask.training.strategy import Strategy
 
 __all__ = ["Trainer"]
 
@@ -61,7 +60,6 @@ class Trainer:
         optimizer: From parameter groups to an optimiser; AdamW with the settings' rates by default.
         observers: Told about every step and epoch.
         checkpoints: Where to save the state, if at all.
-        strategy: For tasks that arrive one after the other.
 
     Example:
         >>> import torch
@@ -75,7 +73,7 @@ class Trainer:
         'epochs'
     """
 
-    def __init__(  # noqa: PLR0913 - one argument per noun of the design
+    def __init__(
         self,
         problem: Problem,
         architecture: Architecture,
@@ -86,7 +84,6 @@ class Trainer:
         optimizer: OptimizerFactory | None = None,
         observers: Sequence[Observer] = (),
         checkpoints: Checkpoints | None = None,
-        strategy: Strategy | None = None,
     ) -> None:
         self.settings = settings or TrainingSettings()
         self.device = self.settings.resolved_device()
@@ -103,7 +100,6 @@ class Trainer:
         self.sampler = sampler if sampler is not None else AllTasks()
         self.observers = tuple(observers)
         self.checkpoints = checkpoints
-        self.strategy = strategy
         self._validation = rows_for(architecture, self.problem.validation)
         self.loader = BatchLoader(
             rows_for(architecture, self.problem.train),
@@ -117,7 +113,6 @@ class Trainer:
             architecture,
             self.balancer,
             self.optimizer,
-            strategy=strategy,
             clip_norm=self.settings.clip_norm,
             autocast=self.settings.autocast_dtype(self.device),
         )
@@ -331,7 +326,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "loader": self.loader.state_dict(),
             "sampler": self.sampler.state_dict(),
-            "strategy": self.strategy.state_dict() if self.strategy is not None else {},
             "observers": [observer.state_dict() for observer in self.observers],
             "random": random_state(),
             **self._progress.state_dict(),
@@ -344,8 +338,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.loader.load_state_dict(state["loader"])
         self.sampler.load_state_dict(state["sampler"])
-        if self.strategy is not None:
-            self.strategy.load_state_dict(state["strategy"])
         for observer, saved in zip(self.observers, state["observers"], strict=True):
             observer.load_state_dict(saved)
         self._progress.load_state_dict(state, self.device)
