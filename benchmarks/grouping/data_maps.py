@@ -48,7 +48,7 @@ def trainer_of(inputs: object, encoder: object, recorder: object) -> object:
     settings = TrainingSettings(batch_size=BATCH, device="cpu", epochs=10**6)
     model = HardSharing(encoder=encoder, tasks=problem.tasks)
     trainer = Trainer(problem, model, settings=settings, observers=(recorder,))
-    recorder.on_start(trainer)
+    recorder.on_start(trainer.start())
     model.train()
     return trainer
 

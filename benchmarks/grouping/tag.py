@@ -5,10 +5,10 @@ lookaheads?
 
 Cost: processor time of one look of ``TaskAffinity`` in each mode and scope, as a ratio to one
 training step of the same model, for 10, 40 and 100 binary tasks. A look happens every tenth step,
-so a tenth of the ratio is what the probe adds to training. Error: both modes look at the same steps
-of one real training, with the trainer's learning rate 0.001 and with larger ones; off the diagonal,
-Spearman's rank correlation of the mean affinities, the largest absolute difference, and beside it
-the mean absolute affinity.
+so a tenth of the ratio is what the observer adds to training. Error: both modes look at the same
+steps of one real training, with the trainer's learning rate 0.001 and with larger ones; off the
+diagonal, Spearman's rank correlation of the mean affinities, the largest absolute difference, and
+beside it the mean absolute affinity.
 """
 
 from __future__ import annotations
@@ -59,9 +59,11 @@ def costs(
         drawn = trainer._draw()[0]
         contestants: dict[str, Callable[[], object]] = {"training step": trainer.train_step}
         for mode, scope in WAYS:
-            probe = TaskAffinity(mode=mode, scope=scope)
-            probe.on_start(trainer)
-            contestants[f"{mode}, {scope}"] = partial(probe.probe, trainer.step, drawn)
+            observer = TaskAffinity(mode=mode, scope=scope)
+            observer.on_start(trainer.start())
+            contestants[f"{mode}, {scope}"] = partial(
+                observer.before_update, model, trainer.step.losses, drawn, 1e-3
+            )
         found = timing.ratios(
             timing.take_turns(contestants, rounds=rounds, warmup=1), "training step"
         )
@@ -78,15 +80,15 @@ def errors(problem: object, epochs: int) -> dict[str, dict[str, float]]:
     from polytask.grouping.tag import TaskAffinity
     from polytask.training import TrainingSettings
 
-    probes = {
+    observers = {
         (mode, scope, rate): TaskAffinity(mode=mode, scope=scope, learning_rate=rate)
         for mode, scope in WAYS
         for rate in RATES
     }
     settings = TrainingSettings(epochs=epochs, patience=None, device="cpu")
-    Learner(settings=settings).train(problem, observers=list(probes.values()))
+    Learner(settings=settings).train(problem, observers=list(observers.values()))
     off = ~torch.eye(len(problem.tasks), dtype=torch.bool)
-    means = {key: probe.mean[off] for key, probe in probes.items()}
+    means = {key: observer.mean[off] for key, observer in observers.items()}
     rows = {}
     for scope in ("trunk", "last"):
         for rate in RATES:

@@ -22,7 +22,7 @@ from torch import Tensor
 from polytask.architectures.variables.traveling_observer import TravelingObserver
 from polytask.architectures.variables.variable_embeddings import VariableEmbeddings
 from polytask.problems import Problem, Split
-from polytask.training import Observer, Trainer, TrainingSettings
+from polytask.training import Observer, Trainer, TrainingSettings, TrainingStart
 from polytask.training.prediction import predict_outputs
 from polytask.training.reports import StepReport
 
@@ -63,7 +63,8 @@ class Snapshots(Observer):
         self.table, self.steps = table, set(steps)
         self.found: dict[int, Tensor] = {}
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, start: TrainingStart) -> None:
+        del start
         self._keep(0)
 
     def on_step(self, report: StepReport) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tests.training.problems_for_tests import mixed_problem, small_model
 
+from polytask.architectures import HardSharing
 from polytask.datasets.synthetic import conflicting, separate_shapes
+from polytask.encoders import MLP
 from polytask.grouping.data_maps import (
     DataMap,
     DataMapRecorder,
@@ -24,16 +27,20 @@ from polytask.grouping.learner import Learner
 from polytask.grouping.moments import RunningMoments
 from polytask.problems import Problem, Split
 from polytask.tasks import Binary, Depth, Multiclass, Regression, Task, TaskTensors
-from polytask.training import Checkpoints, EpochReport, StepReport, Trainer, TrainingSettings
+from polytask.training import (
+    Checkpoints,
+    EpochReport,
+    StepReport,
+    Trainer,
+    TrainingSettings,
+    TrainingStart,
+)
 
 
-class Stage:
-    """As much of a trainer as a recorder looks at."""
-
-    def __init__(self, split: Split) -> None:
-        self.problem = type("P", (), {"layout": "shared", "tasks": split.tasks, "train": split})
-        self.device = torch.device("cpu")
-        self.epoch = 0
+def start(problem: Problem | SimpleNamespace) -> TrainingStart:
+    """A training on the problem that is about to begin."""
+    model = HardSharing(encoder=MLP(input_size=1), tasks=problem.tasks)
+    return TrainingStart(problem, model, torch.device("cpu"), epochs=1, steps_per_epoch=1)
 
 
 def labelled(num_rows: int, num_tasks: int) -> Split:
@@ -58,7 +65,8 @@ def epoch_report(epoch: int) -> EpochReport:
 
 def started(split: Split, **options) -> DataMapRecorder:
     recorder = DataMapRecorder(**options)
-    recorder.on_start(Stage(split))
+    problem = SimpleNamespace(layout="shared", tasks=split.tasks, train=split)
+    recorder.on_start(start(problem))
     return recorder
 
 
@@ -444,6 +452,4 @@ def test_bad_input_is_named() -> None:
     dense = Problem.from_arrays(images, {"far": depth}, {"far": Depth()})
     assert "'far' is a Depth" in str(why_no_data_map(dense))
     with pytest.raises(ValueError, match="shared inputs"):
-        started_on = Stage(labelled(3, 1))
-        started_on.problem = separate_shapes()
-        DataMapRecorder().on_start(started_on)
+        DataMapRecorder().on_start(start(separate_shapes()))

@@ -19,12 +19,12 @@ SETTINGS = TrainingSettings(epochs=2, batch_size=32, device="cpu")
 
 
 def one_look(problem: Problem, model: HardSharing, scope: str) -> torch.Tensor:
-    probe = GradientCosines(scope=scope)
+    observer = GradientCosines(scope=scope)
     settings = TrainingSettings(epochs=1, batch_size=len(problem.train), device="cpu")
-    trainer = Trainer(problem, model, settings=settings, observers=[probe])
-    probe.on_start(trainer)
+    trainer = Trainer(problem, model, settings=settings, observers=[observer])
+    observer.on_start(trainer.start())
     trainer.train_step()
-    return probe.mean
+    return observer.mean
 
 
 @pytest.mark.parametrize("scope", ["trunk", "last", "features"])

@@ -51,7 +51,7 @@ def test_reference_affinities(shared: Path) -> None:
 
 
 def linear_trainer(
-    x: Tensor, y: Tensor, weight: Tensor, heads: Tensor, rate: float, probe: TaskAffinity
+    x: Tensor, y: Tensor, weight: Tensor, heads: Tensor, rate: float, observer: TaskAffinity
 ) -> Trainer:
     """Regressions on one linear layer, in double precision; a step sees all rows."""
     tasks = [Task(f"t{i}", Regression()) for i in range(len(y))]
@@ -69,10 +69,10 @@ def linear_trainer(
         problem,
         model,
         settings=settings,
-        observers=[probe],
+        observers=[observer],
         optimizer=lambda groups: torch.optim.SGD(groups, lr=rate),
     )
-    probe.on_start(trainer)
+    observer.on_start(trainer.start())
     return trainer
 
 
@@ -80,25 +80,25 @@ def linear_trainer(
 def test_reference_affinities_of_a_linear_model(shared: Path, scope: str) -> None:
     for case, arrays in cases(shared, "tag_affinity_linear"):
         x, y, weight, heads = (torch.from_numpy(arrays[name]) for name in ("X", "Y", "W", "V"))
-        probe = TaskAffinity(scope=scope)
-        linear_trainer(x, y, weight, heads, case["params"]["lr"], probe).train_step()
-        close(probe.mean, arrays["Z"], case["outputs"]["Z"])
-        assert probe.passes == (1 if scope == "last" else 1 + 2 * len(y))
+        observer = TaskAffinity(scope=scope)
+        linear_trainer(x, y, weight, heads, case["params"]["lr"], observer).train_step()
+        close(observer.mean, arrays["Z"], case["outputs"]["Z"])
+        assert observer.passes == (1 if scope == "last" else 1 + 2 * len(y))
 
 
 def test_affinity_by_hand() -> None:
     """pred = v w x with x = 1, w = 1, targets 2 and -1, heads 1 and 1: losses 1 and 4, gradients -2
     and 4; with η = 0.25 w becomes 1.5 or 0, so losses (.25, 6.25) or (4, 1).
     """
-    probe = TaskAffinity()
+    observer = TaskAffinity()
     ones = torch.ones(2, 1, dtype=torch.float64)
     y = torch.tensor([[2.0], [-1.0]], dtype=torch.float64)
     # Every second row mirrored: the same losses, but targets that are not constant.
     signs = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
-    trainer = linear_trainer(signs[:, None], y * signs, ones[:1], ones, 0.25, probe)
+    trainer = linear_trainer(signs[:, None], y * signs, ones[:1], ones, 0.25, observer)
     trainer.train_step()
     expected = torch.tensor([[0.75, -0.5625], [-3.0, 0.75]], dtype=torch.float64)
-    torch.testing.assert_close(probe.mean, expected)
+    torch.testing.assert_close(observer.mean, expected)
     first = TaskAffinity(mode="first-order")
     linear_trainer(signs[:, None], y * signs, ones[:1], ones, 0.25, first).train_step()
     # η g_i g_j / L_j with gradients -2 and 4.
@@ -118,12 +118,12 @@ def test_a_task_that_is_solved_is_not_acted_upon() -> None:
     signs = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
     ones = torch.ones(2, 1, dtype=torch.float64)
     for mode in ("exact", "first-order"):
-        probe = TaskAffinity(mode=mode)
+        observer = TaskAffinity(mode=mode)
         y = torch.stack([signs[:, 0], 2 * signs[:, 0]])
-        linear_trainer(signs, y, ones[:1], ones, 0.1, probe).train_step()
-        assert bool(probe.mean[:, 0].isnan().all())
-        assert bool(probe.mean[:, 1].isfinite().all())
-        assert probe.undefined == 2
+        linear_trainer(signs, y, ones[:1], ones, 0.1, observer).train_step()
+        assert bool(observer.mean[:, 0].isnan().all())
+        assert bool(observer.mean[:, 1].isfinite().all())
+        assert observer.undefined == 2
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
@@ -137,15 +137,15 @@ def test_probing_leaves_training_as_it_is(norm: str) -> None:
         return torch.cat([value.double().flatten() for value in model.state_dict().values()])
 
     plain = parameters()
-    probes = [
+    observers = [
         TaskAffinity(every=every, mode=mode, scope=scope)
         for every, (mode, scope) in enumerate(
             [("exact", "trunk"), ("exact", "last"), ("first-order", "trunk")], start=1
         )
     ]
-    assert torch.equal(plain, parameters(*probes))
-    assert [probe.looks for probe in probes] == [15, 8, 5]
-    assert all(bool(probe.mean.isfinite().all()) for probe in probes)
+    assert torch.equal(plain, parameters(*observers))
+    assert [observer.looks for observer in observers] == [15, 8, 5]
+    assert all(bool(observer.mean.isfinite().all()) for observer in observers)
 
 
 class OneStep:
@@ -155,16 +155,16 @@ class OneStep:
         self.model, self.problem, self.rate = model, problem, rate
 
     def __call__(self, **settings: object) -> Tensor:
-        probe = TaskAffinity(learning_rate=self.rate, **settings)
+        observer = TaskAffinity(learning_rate=self.rate, **settings)
         trainer = Trainer(
-            self.problem, copy.deepcopy(self.model), settings=SETTINGS, observers=[probe]
+            self.problem, copy.deepcopy(self.model), settings=SETTINGS, observers=[observer]
         )
-        probe.on_start(trainer)
+        observer.on_start(trainer.start())
         trainer.architecture.train()
         torch.manual_seed(7)
         trainer.train_step()
-        self.passes = probe.passes
-        return probe.mean
+        self.passes = observer.passes
+        return observer.mean
 
 
 def test_lookahead_is_the_loss_after_a_real_step() -> None:
@@ -172,8 +172,8 @@ def test_lookahead_is_the_loss_after_a_real_step() -> None:
     problem = mixed_problem()
     model = small_model(problem, dropout=0.3).train()
     found = OneStep(model, problem, 0.05)()
-    probe = TaskAffinity()
-    trainer = Trainer(problem, model, settings=SETTINGS, observers=[probe])
+    observer = TaskAffinity()
+    trainer = Trainer(problem, model, settings=SETTINGS, observers=[observer])
     batch = trainer._draw()[0]
 
     def losses() -> Tensor:
@@ -269,31 +269,31 @@ def test_missing_labels_count_pairs() -> None:
     targets["third"][10:] = -1
     train = Split(problem.train.inputs, targets, problem.tasks)
     problem = Problem(name="rare", train=train, validation=problem.validation, test=problem.test)
-    probe = TaskAffinity(every=1)
+    observer = TaskAffinity(every=1)
     settings = TrainingSettings(epochs=2, batch_size=8, device="cpu")
-    Trainer(problem, small_model(problem), settings=settings, observers=[probe]).fit()
-    counts = probe.state_dict()["count"]
+    Trainer(problem, small_model(problem), settings=settings, observers=[observer]).fit()
+    counts = observer.state_dict()["count"]
     names = [task.name for task in problem.tasks]
     place = names.index("third")
-    assert float(counts[0, 0]) == probe.looks
-    assert 0 < float(counts[0, place]) == float(counts[place, 0]) < probe.looks
-    assert bool(probe.mean.isfinite().all())
+    assert float(counts[0, 0]) == observer.looks
+    assert 0 < float(counts[0, place]) == float(counts[place, 0]) < observer.looks
+    assert bool(observer.mean.isfinite().all())
 
 
 def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     problem = mixed_problem(missing=0.2)
 
     def run(epochs: int, folder: Path, resume: bool) -> TaskAffinity:
-        probe = TaskAffinity(every=2)
+        observer = TaskAffinity(every=2)
         settings = TrainingSettings(epochs=epochs, batch_size=32, device="cpu")
         Trainer(
             problem,
             small_model(problem, dropout=0.2),
             settings=settings,
-            observers=[probe],
+            observers=[observer],
             checkpoints=Checkpoints(folder),
         ).fit(resume=resume)
-        return probe
+        return observer
 
     whole = run(4, tmp_path / "whole", False)
     run(2, tmp_path / "parts", False)
@@ -309,11 +309,11 @@ def test_compiled_trunk() -> None:
     trunk = torch.compile(model.encoder, backend="eager")
     compiled = HardSharing(encoder=trunk, tasks=problem.tasks)
     compiled.task_heads.load_state_dict(model.task_heads.state_dict())
-    probe = TaskAffinity(learning_rate=1e-3)
-    trainer = Trainer(problem, compiled, settings=SETTINGS, observers=[probe])
-    probe.on_start(trainer)
+    observer = TaskAffinity(learning_rate=1e-3)
+    trainer = Trainer(problem, compiled, settings=SETTINGS, observers=[observer])
+    observer.on_start(trainer.start())
     trainer.train_step()
-    torch.testing.assert_close(probe.mean, plain, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(observer.mean, plain, rtol=1e-3, atol=1e-6)
 
 
 def test_separate_inputs() -> None:
@@ -331,10 +331,10 @@ def test_separate_inputs() -> None:
     with torch.no_grad():
         weight = model.task_heads.blocks[0].output_weight
         weight.copy_(weight[:, :1].expand_as(weight).clone())
-    probe = TaskAffinity(every=1)
-    Trainer(problem, model, settings=SETTINGS, observers=[probe]).fit()
-    assert bool(probe.mean.isfinite().all())
-    assert float(probe.mean[0, 1]) > float(probe.mean[0, 2])
+    observer = TaskAffinity(every=1)
+    Trainer(problem, model, settings=SETTINGS, observers=[observer]).fit()
+    assert bool(observer.mean.isfinite().all())
+    assert float(observer.mean[0, 1]) > float(observer.mean[0, 2])
 
 
 def test_nothing_shared_is_an_error() -> None:

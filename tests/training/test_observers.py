@@ -1,4 +1,4 @@
-"""Observers read and never change training; probes leave everything as they found it."""
+"""Observers read and never change training; those of gradients leave everything as it was."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.training.problems_for_tests import mixed_problem, small_model
 from polytask.training import (
     Checkpoints,
     GradientCosines,
+    GradientObserver,
     JsonLinesLog,
-    Probe,
     Progress,
     Trainer,
     TrainingSettings,
@@ -30,18 +30,18 @@ def trained(*observers: object, dropout: float = 0.2) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-class Meddler(Probe):
-    """Does everything that a probe might do by accident."""
+class Meddler(GradientObserver):
+    """Does everything that an observer might do by accident."""
 
-    def look(self, step: object, batch: object) -> None:
+    def observe(self, model: object, losses: object, batch: object, rate: float) -> None:
+        assert rate == SETTINGS.learning_rate
         torch.rand(100)
-        loss = step.losses(step.architecture(batch.inputs), batch).sum()
-        loss.backward()
-        for buffer in step.architecture.buffers():
+        losses(model(batch.inputs), batch).sum().backward()
+        for buffer in model.buffers():
             buffer.add_(1)
 
 
-def test_probes_change_nothing() -> None:
+def test_observers_of_gradients_change_nothing() -> None:
     plain = trained()
     assert torch.equal(plain, trained(Meddler()))
     assert torch.equal(plain, trained(GradientCosines(every=2), Progress(stream=io.StringIO())))

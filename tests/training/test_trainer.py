@@ -18,6 +18,7 @@ from polytask.samplers import ProportionalSampler
 from polytask.tasks import Regression, Task
 from polytask.training import (
     Checkpoints,
+    GradientObserver,
     NonFiniteLossError,
     Observer,
     StepReport,
@@ -244,12 +245,9 @@ def test_automatic_batch_size_follows_the_rows() -> None:
 def test_cosine_schedule_and_warmup() -> None:
     rates = []
 
-    class Rates(Observer):
-        def on_start(self, trainer: Trainer) -> None:
-            self.trainer = trainer
-
-        def on_step(self, report: StepReport) -> None:
-            rates.append(self.trainer.optimizer.param_groups[0]["lr"])
+    class Rates(GradientObserver):
+        def observe(self, model: object, losses: object, batch: object, rate: float) -> None:
+            rates.append(rate)
 
     train(
         dataclasses.replace(SETTINGS, schedule="cosine", warmup_steps=4, epochs=3),

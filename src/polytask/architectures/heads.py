@@ -123,8 +123,14 @@ class BlockHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Outputs of the block's tasks."""
-        if not self.hidden_weights:
-            return self._linear(features)
+        if not self.hidden_weights:  # all tasks of the block in one product
+            weight, bias = self.output_weight.flatten(1, 2), self.output_bias.flatten(1)
+            if len(weight) == 1:
+                columns = functional.linear(features, weight[0], bias[0])
+            else:
+                columns = torch.baddbmm(bias.unsqueeze(1), features, weight.mT)
+            outputs: Tensor = columns.unflatten(-1, self.output_bias.shape[1:])
+            return outputs
         hidden = features.unsqueeze(-2)
         for depth, (weight, bias) in enumerate(
             zip(self.hidden_weights, self.hidden_biases, strict=True)
@@ -140,16 +146,6 @@ class BlockHead(nn.Module):
             return product + self.output_bias[0]
         product = torch.einsum("mbkh,mkch->mbkc", hidden, self.output_weight)
         return product + self.output_bias.unsqueeze(1)
-
-    def _linear(self, features: Tensor) -> Tensor:
-        """All tasks of the block in one product."""
-        weight, bias = self.output_weight.flatten(1, 2), self.output_bias.flatten(1)
-        if len(weight) == 1:
-            columns = functional.linear(features, weight[0], bias[0])
-        else:
-            columns = torch.baddbmm(bias.unsqueeze(1), features, weight.mT)
-        outputs: Tensor = columns.unflatten(-1, self.output_bias.shape[1:])
-        return outputs
 
 
 def average_members(task: Task, outputs: Tensor, weights: Tensor | None = None) -> Tensor:

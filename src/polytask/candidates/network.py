@@ -27,6 +27,7 @@ from polytask.training import (
     Trainer,
     TrainingResult,
     TrainingSettings,
+    TrainingStart,
     predict_outputs,
 )
 
@@ -92,7 +93,7 @@ class NetworkMethod:
         device = settings.resolved_device()
         observers = []
         if self.cosines and len(problem.tasks) > 1:
-            observers.append(_SpreadCosines(settings.epochs))
+            observers.append(_SpreadCosines())
         # Outside the run's own process (a notebook) the user's random state stays as it was.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -125,13 +126,9 @@ class NetworkMethod:
 class _SpreadCosines(GradientCosines):
     """Looks at about ``COSINE_LOOKS`` steps spread evenly over the longest possible training."""
 
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self._epochs = epochs
-
-    def on_start(self, trainer: Trainer) -> None:
-        super().on_start(trainer)
-        self.every = max(1, trainer.steps_per_epoch * self._epochs // COSINE_LOOKS)
+    def on_start(self, start: TrainingStart) -> None:
+        super().on_start(start)
+        self.every = max(1, start.steps_per_epoch * start.epochs // COSINE_LOOKS)
 
 
 class FittedNetwork:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,11 +28,8 @@ from polytask.problems.problem import Problem
 from polytask.problems.splits import Split
 from polytask.tasks import Binary, Kind, Multiclass, Regression, TaskTensors
 from polytask.training.observers import Observer
-from polytask.training.reports import EpochReport, StepReport
+from polytask.training.reports import EpochReport, StepReport, TrainingStart
 from polytask.training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    from polytask.training.trainer import Trainer
 
 __all__ = [
     "DataMap",
@@ -276,14 +273,14 @@ class DataMapRecorder(Observer):
         self._epoch = 0
         self._restored: dict[str, Any] | None = None
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, start: TrainingStart) -> None:
         """Make room for every task and training row, or take up what a checkpoint holds."""
-        reason = why_no_data_map(trainer.problem)
+        reason = why_no_data_map(start.problem)
         if reason is not None:
             raise ValueError(reason)
-        if trainer.epoch > 0 and self._restored is None and self._moments is not None:
+        if start.epoch > 0 and self._restored is None and self._moments is not None:
             return
-        split = trainer.problem.train
+        split = start.problem.train
         assert isinstance(split, Split)
         self._split = split
         self._kinds = {task.name: task.kind for task in split.tasks}
@@ -298,10 +295,10 @@ class DataMapRecorder(Observer):
             len(split),
             len(self.tasks),
             dtype=torch.float64 if self.dtype == torch.float64 else torch.float32,
-            device=trainer.device,
+            device=start.device,
             folder=self.folder,
         )
-        self._pending, self._done, self._epoch = [], [], trainer.epoch
+        self._pending, self._done, self._epoch = [], [], start.epoch
         self._values = self._room(len(self.epochs), new=self._restored is None)
         if self._restored is not None:
             self._take_up(self._restored)
@@ -383,15 +380,13 @@ class DataMapRecorder(Observer):
         rows = torch.cat([rows for rows, _, _ in pending])
         found = []
         for names, _ in pending[0][1].blocks:
-            target = torch.cat([_block(targets, names) for _, targets, _ in pending])
-            members = pending[0][2].members
-            output = torch.cat(
-                [_block(outputs, names) for _, _, outputs in pending], dim=1 if members > 1 else 0
-            )
+            target = torch.cat([targets.stacked(names) for _, targets, _ in pending])
+            row_axis = pending[0][2].row_axis
+            output = torch.cat([outputs.stacked(names) for _, _, outputs in pending], dim=row_axis)
             if output.dtype not in (torch.float32, torch.float64):
                 output = output.float()
             values = self.measure(self._kinds[names[0]], output, target)
-            found.append(values.mean(0) if members > 1 else values)
+            found.append(values.mean(0) if row_axis else values)
         joined = found[0] if len(found) == 1 else torch.cat(found, dim=1)
         self._moments.add(rows.to(mean.device), joined.to(device=mean.device, dtype=mean.dtype))
 
@@ -552,14 +547,6 @@ def record_data_map(
 def default_epochs(total: int) -> tuple[int, ...]:
     """After a quarter, a half, three quarters and all of the epochs."""
     return tuple(sorted({max(1, round(part * total)) for part in QUARTERS}))
-
-
-def _block(tensors: TaskTensors, names: tuple[str, ...]) -> Tensor:
-    """The tensor of a block, also where each of its tasks has a tensor of its own."""
-    found = tensors.block(names)
-    if found is not None:
-        return found
-    return torch.stack([tensors[name] for name in names], dim=2 if tensors.members > 1 else 1)
 
 
 def _check_choices(epochs: Sequence[int], deviation: str, dtype: torch.dtype) -> None:

@@ -5,7 +5,7 @@ Shape legend: T tasks, P shared parameters.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
@@ -17,9 +17,7 @@ from polytask.grouping.pairs import pair_affinity, too_few_tasks
 from polytask.grouping.tag import check_shares
 from polytask.problems.problem import Problem
 from polytask.training.observers import GradientCosines
-
-if TYPE_CHECKING:
-    from polytask.training.trainer import Trainer
+from polytask.training.reports import TrainingStart
 
 __all__ = ["GradientSimilarity"]
 
@@ -67,7 +65,7 @@ class GradientSimilarity(AffinityGrouper):
         self.every = every
         self.scope: SimilarityScope = scope
         self.alone = alone
-        self._probe()  # checks the settings that both have
+        self._observer()  # checks the settings that both have
 
     @property
     def name(self) -> str:
@@ -88,23 +86,23 @@ class GradientSimilarity(AffinityGrouper):
     def affinity(
         self, problem: Problem, *, learner: Learner | None = None, seed: int = 0
     ) -> Affinity:
-        probe = self._probe()
-        trained = (learner or Learner()).train(problem, seed=seed, observers=[probe])
+        observer = self._observer()
+        trained = (learner or Learner()).train(problem, seed=seed, observers=[observer])
         tasks = tuple(task.name for task in problem.tasks)
         looks = -(-trained.cost.steps // self.every)
         backward = len(tasks) if self.scope == "trunk" else 0
         cost = trained.cost + GroupingCost(passes=looks * (1 + backward))
         unknown = torch.full((len(tasks), len(tasks)), torch.nan, dtype=torch.float64)
-        matrix = unknown if probe.mean is None else probe.mean
+        matrix = unknown if observer.mean is None else observer.mean
         return pair_affinity(tasks, matrix, cost=cost, alone=self.alone)
 
-    def _probe(self) -> _Cosines:
+    def _observer(self) -> _Cosines:
         return _Cosines(every=self.every, scope=self.scope)
 
 
 class _Cosines(GradientCosines):
     """Says before training that there is nothing to compare, instead of recording nothing."""
 
-    def on_start(self, trainer: Trainer) -> None:
-        check_shares(trainer.architecture, "GradientSimilarity")
-        super().on_start(trainer)
+    def on_start(self, start: TrainingStart) -> None:
+        check_shares(start.architecture, "GradientSimilarity")
+        super().on_start(start)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,9 @@ from polytask.grouping.learner import Learner
 from polytask.grouping.pairs import pair_affinity, too_few_tasks
 from polytask.problems.batch import Batch
 from polytask.problems.problem import Problem
-from polytask.training.observers import Probe, task_gramian
-
-if TYPE_CHECKING:
-    from polytask.training.step import TrainingStep
-    from polytask.training.trainer import Trainer
+from polytask.training.losses import TaskLosses
+from polytask.training.observers import GradientObserver, task_gramian
+from polytask.training.reports import TrainingStart
 
 __all__ = ["TAG", "TaskAffinity", "check_shares", "lookahead_affinity"]
 
@@ -74,7 +72,7 @@ def lookahead_affinity(before: Tensor, after: Tensor) -> Tensor:
     return torch.where(ratio.isfinite(), ratio, torch.nan)
 
 
-class TaskAffinity(Probe):
+class TaskAffinity(GradientObserver):
     """Inter-task affinity, recorded while the tasks are trained together.
 
     Z_ij = 1 - L_j(X, θ - η ∇_θ L_i, θ_j) / L_j(X, θ, θ_j), with the shared parameters θ, the heads
@@ -147,26 +145,26 @@ class TaskAffinity(Probe):
         self.undefined = 0
         self._sum = self._count = torch.zeros(0, 0, dtype=torch.float64)
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, start: TrainingStart) -> None:
         """Make room for every pair."""
-        check_shares(trainer.architecture, type(self).__name__)
-        self.tasks = tuple(task.name for task in trainer.problem.tasks)
+        check_shares(start.architecture, type(self).__name__)
+        self.tasks = tuple(task.name for task in start.problem.tasks)
         if self._sum.numel() == 0:
             shape = (len(self.tasks), len(self.tasks))
             self._sum, self._count = torch.zeros(2, *shape, dtype=torch.float64).unbind()
 
-    def look(self, step: TrainingStep, batch: Batch) -> None:
-        rate = self.learning_rate or float(step.optimizer.param_groups[0]["lr"])
+    def observe(self, model: Architecture, losses: TaskLosses, batch: Batch, rate: float) -> None:
+        rate = self.learning_rate or rate
         if self.mode == "first-order":
-            losses, gram = task_gramian(step, batch, self.scope)
-            ratio = rate * gram.cpu().double() / losses.detach().cpu().double().abs()
+            values, gram = task_gramian(model, losses, batch, self.scope)
+            ratio = rate * gram.cpu().double() / values.detach().cpu().double().abs()
             values = torch.where(ratio.isfinite(), ratio, torch.nan)
             self.passes += 1 + (len(batch.tasks) if self.scope == "trunk" else 0)
         else:
-            before, after, passes = _look_ahead(step, batch, self.scope, rate)
+            before, after, passes = _look_ahead(model, losses, batch, self.scope, rate)
             values = lookahead_affinity(before.cpu(), after.cpu())
             self.passes += passes
-        index = torch.tensor([step.positions[name] for name in batch.tasks])
+        index = torch.tensor([self.tasks.index(name) for name in batch.tasks])
         pairs = torch.meshgrid(index, index, indexing="ij")
         self._sum[pairs] += values.nan_to_num(nan=0.0)
         self._count[pairs] += (~values.isnan()).double()
@@ -233,7 +231,7 @@ class TAG(AffinityGrouper):
         self.scope: AffinityScope = scope
         self.learning_rate = learning_rate
         self.alone = alone
-        self._probe()  # checks the settings that both have
+        self._observer()  # checks the settings that both have
 
     def why_not(self, problem: Problem) -> str | None:
         return too_few_tasks(problem)
@@ -245,18 +243,20 @@ class TAG(AffinityGrouper):
     def affinity(
         self, problem: Problem, *, learner: Learner | None = None, seed: int = 0
     ) -> Affinity:
-        probe = self._probe()
-        trained = (learner or Learner()).train(problem, seed=seed, observers=[probe])
-        cost = trained.cost + GroupingCost(passes=probe.passes)
+        observer = self._observer()
+        trained = (learner or Learner()).train(problem, seed=seed, observers=[observer])
+        cost = trained.cost + GroupingCost(passes=observer.passes)
         notes = []
-        if probe.undefined:
+        if observer.undefined:
             notes.append(
-                f"{probe.undefined} affinities of single steps are not in the means, because the"
+                f"{observer.undefined} affinities of single steps are not in the means, because the"
                 " loss they act on was 0 or the loss after the step not finite."
             )
-        return pair_affinity(probe.tasks, probe.mean, cost=cost, alone=self.alone, notes=notes)
+        return pair_affinity(
+            observer.tasks, observer.mean, cost=cost, alone=self.alone, notes=notes
+        )
 
-    def _probe(self) -> TaskAffinity:
+    def _observer(self) -> TaskAffinity:
         return TaskAffinity(
             every=self.every, mode=self.mode, scope=self.scope, learning_rate=self.learning_rate
         )
@@ -272,12 +272,12 @@ def check_shares(architecture: Architecture, who: str) -> None:
 
 
 def _look_ahead(
-    step: TrainingStep, batch: Batch, scope: AffinityScope, rate: float
+    model: Architecture, losses_of: TaskLosses, batch: Batch, scope: AffinityScope, rate: float
 ) -> tuple[Tensor, Tensor, int]:
     """Losses ``[K]`` now and ``[K, K]`` after a step on each task, and the passes it took."""
-    short = _last_layer_step(step, batch, rate) if scope == "last" else None
+    short = _last_layer_step(model, losses_of, batch, rate) if scope == "last" else None
     if short is None:
-        losses, seeds, variables, lookahead = _parameter_step(step, batch, scope, rate)
+        losses, seeds, variables, lookahead = _parameter_step(model, losses_of, batch, scope, rate)
         passes = 1 + len(losses) * (2 if scope == "trunk" else 1)
     else:
         losses, seeds, variables, lookahead = short
@@ -296,10 +296,9 @@ _Looking = tuple[Tensor, Sequence[Seed], list[Tensor], Lookahead]
 
 
 def _parameter_step(
-    step: TrainingStep, batch: Batch, scope: AffinityScope, rate: float
+    model: Architecture, losses_of: TaskLosses, batch: Batch, scope: AffinityScope, rate: float
 ) -> _Looking:
     """The general way: a forward pass with other values of the parameters."""
-    model = step.architecture
     chosen = model.shared_parameters() if scope == "trunk" else model.last_shared_parameters()
     variables = gradients.unique_variables(chosen)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -307,7 +306,7 @@ def _parameter_step(
     with _same_draws(model):
         features = model.features(batch.inputs)
         outputs = model(batch.inputs) if features is None else model.heads(features)
-    losses = step.losses(outputs, batch)
+    losses = losses_of(outputs, batch)
 
     def lookahead(gradient: Tensor) -> Tensor:
         pieces = gradients.split_like(gradient, variables)
@@ -319,18 +318,19 @@ def _parameter_step(
         values.update((name, buffer.clone()) for name, buffer in buffers.items())
         with _same_draws(model):
             found: Mapping[str, Tensor] = functional_call(model, values, (batch.inputs,))
-        return step.losses(found, batch)
+        return losses_of(found, batch)
 
     return losses, gradients.trunk_seeds(losses, features, variables), variables, lookahead
 
 
-def _last_layer_step(step: TrainingStep, batch: Batch, rate: float) -> _Looking | None:
+def _last_layer_step(
+    model: Architecture, losses_of: TaskLosses, batch: Batch, rate: float
+) -> _Looking | None:
     """The short way: how the last shared layer's output moves is known without a forward pass.
 
     None where the last shared layer is not linear, or something other than an activation stands
     between it and the representation.
     """
-    model = step.architecture
     layer = _last_linear(model)
     if layer is None:
         return None
@@ -343,14 +343,14 @@ def _last_layer_step(step: TrainingStep, batch: Batch, rate: float) -> _Looking 
     if activation is None or output._version != version or inputs.dim() != 2:
         return None
     with _same_draws(model):
-        losses = step.losses(model.heads(features), batch)
+        losses = losses_of(model.heads(features), batch)
     # Two inputs' outputs move together by their inner product, and by 1 through the bias.
     kernel = inputs @ inputs.mT + len(dict(layer.named_parameters()).keys() & {"bias"})
 
     def lookahead(gradient: Tensor) -> Tensor:
         moved = output - rate * (kernel @ gradient.view_as(output))
         with _same_draws(model):
-            return step.losses(model.heads(activation(moved)), batch)
+            return losses_of(model.heads(activation(moved)), batch)
 
     seeds = gradients.trunk_seeds(losses, features, list(layer.parameters()))
     return losses, seeds, [output], lookahead

@@ -6,7 +6,7 @@ batch continues exactly there from ``state_dict`` (two numbers per stream).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polytask.problems.batch import Batch
-from polytask.problems.splits import AnySplit, SeparateSplit, Split
+from polytask.problems.splits import AnySplit
 from polytask.problems.table_stream import TableBatchSplit, TableBatchStream
 
 __all__ = ["BatchLoader", "RowStream"]
@@ -40,15 +40,12 @@ class RowStream:
         self.batch_size = min(batch_size, count)
         self.seed = seed
         self.device = device
+        full, rest = divmod(self.count, self.batch_size)
+        #: Batches that one pass over the rows takes.
+        self.batches_per_epoch = full + (1 if rest > 1 or (rest == 1 and full == 0) else 0)
         self.epoch = 0
         self.position = 0
         self._order: Tensor | None = None
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches that one pass over the rows takes."""
-        full, rest = divmod(self.count, self.batch_size)
-        return full + (1 if rest > 1 or (rest == 1 and full == 0) else 0)
 
     def draw(self) -> Tensor:
         """Rows ``[B]`` of the next batch."""
@@ -90,49 +87,47 @@ class BatchLoader:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be >= 1, found {batch_size}.")
         self.split = split
-        self.streams: dict[str, RowStream | TableBatchStream] = {}
+        self.streams: dict[str, RowStream] = {}
+        self.table_stream: TableBatchStream | None = None
         if isinstance(split, TableBatchSplit):
             size = min(batch_size, int(split.counts.max()))
-            self.streams[""] = TableBatchStream(split.counts, size, seed, split.device)
-        elif isinstance(split, SeparateSplit):
-            for offset, (name, part) in enumerate(split.parts.items()):
-                stream_seed = seed + 7919 * (offset + 1)
-                self.streams[name] = RowStream(
-                    len(part), batch_size, stream_seed, part.inputs.device
-                )
+            self.table_stream = TableBatchStream(split.counts, size, seed, split.device)
         else:
-            self.streams[""] = RowStream(len(split), batch_size, seed, split.inputs.device)
+            # Streams of tasks of one size must not walk through their rows in the same order.
+            first = 1 if split.layout == "separate" else 0
+            self.streams = {
+                name: RowStream(len(piece), batch_size, seed + 7919 * place, piece.inputs.device)
+                for place, (name, piece) in enumerate(split.pieces.items(), first)
+            }
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps after which the largest task has been passed once."""
-        return max(stream.batches_per_epoch for stream in self.streams.values())
+        return max(stream.batches_per_epoch for stream in self._all_streams.values())
+
+    @property
+    def _all_streams(self) -> Mapping[str, RowStream | TableBatchStream]:
+        return self.streams if self.table_stream is None else {"": self.table_stream}
 
     def draw(self, tasks: Sequence[str] | None = None) -> Batch:
         """The next batch for some tasks (None: all)."""
-        if isinstance(self.split, TableBatchSplit):
-            names = self.split.names if tasks is None else tuple(tasks)
-            stream = self.streams[""]
-            assert isinstance(stream, TableBatchStream)
-            return self.split.batch(names, stream.draw([self.split.places[n] for n in names]))
-        if isinstance(self.split, Split):
-            batch = self.split.batch(self._rows(""))
+        split, streams = self.split, self.streams
+        if isinstance(split, TableBatchSplit):
+            assert self.table_stream is not None
+            names = split.names if tasks is None else tuple(tasks)
+            return split.batch(names, self.table_stream.draw([split.places[n] for n in names]))
+        if tasks is None or split.layout == "shared":
+            batch = split.gather({name: stream.draw() for name, stream in streams.items()})
             return batch if tasks is None else _restrict(batch, tasks)
-        chosen = self.split.parts if tasks is None else tasks
-        return self.split.batch({name: self._rows(name) for name in chosen})
-
-    def _rows(self, name: str) -> Tensor:
-        stream = self.streams[name]
-        assert isinstance(stream, RowStream)
-        return stream.draw()
+        return split.gather({name: streams[name].draw() for name in tasks})
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Position of every stream."""
-        return {name: dict(stream.state_dict()) for name, stream in self.streams.items()}
+        return {name: dict(stream.state_dict()) for name, stream in self._all_streams.items()}
 
     def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
         """Continue where the saved loader stopped."""
-        for name, stream in self.streams.items():
+        for name, stream in self._all_streams.items():
             stream.load_state_dict(state[name])
 
 

@@ -54,6 +54,10 @@ class SplitRows(ABC):
         """The split that holds a task's inputs and targets."""
 
     @abstractmethod
+    def gather(self, rows: Mapping[str, Tensor]) -> Batch:
+        """The batch made of some rows of some pieces, by the pieces' names."""
+
+    @abstractmethod
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in order, one task after the other where they are separate."""
 
@@ -95,13 +99,11 @@ class Split(SplitRows):
     ) -> None:
         self.inputs = inputs
         self.tasks = tuple(tasks)
-        stacked = targets if isinstance(targets, TaskTensors) else TaskTensors(())
+        tensors = TaskTensors.from_mapping(targets)
         blocks, masks, safe = [], [], []
         for group in group_into_blocks(self.tasks):
             names = tuple(task.name for task in group)
-            tensor = stacked.block(names)
-            if tensor is None:
-                tensor = torch.stack([targets[name] for name in names], dim=1)
+            tensor = tensors.stacked(names)
             if len(tensor) != len(inputs):
                 raise ValueError(
                     f"Targets of task {names[0]!r} have {len(tensor)} rows but the inputs have "
@@ -127,18 +129,20 @@ class Split(SplitRows):
 
     def batch(self, rows: Tensor) -> Batch:
         """The batch made of some rows ``[B]``."""
-        targets = self._safe.map(lambda t: t.index_select(0, rows))
-        masks: list[Tensor | None] = []
-        absent: set[str] = set()
-        for (names, _), mask in zip(self._safe.blocks, self.masks, strict=True):
+        targets, masks, absent = [], [], set[str]()
+        for (names, tensor), mask in zip(self._safe.blocks, self.masks, strict=True):
             taken = None if mask is None else mask.index_select(0, rows)
+            targets.append((names, tensor.index_select(0, rows)))
             masks.append(taken)
             if taken is not None:
                 labelled = taken.any(0).tolist()
                 absent.update(name for name, some in zip(names, labelled, strict=True) if not some)
-        names = tuple(task.name for task in self.tasks)
-        present = tuple(name for name in names if name not in absent) if absent else names
-        return Batch(self.inputs.index_select(0, rows), targets, tuple(masks), present, rows)
+        inputs = self.inputs.index_select(0, rows)
+        present = tuple(task.name for task in self.tasks if task.name not in absent)
+        return Batch(inputs, TaskTensors(targets), tuple(masks), present, rows)
+
+    def gather(self, rows: Mapping[str, Tensor]) -> Batch:
+        return self.batch(rows[""])
 
     def batches(self, size: int) -> Iterator[Batch]:
         for rows in torch.arange(len(self), device=self.inputs.device).split(size):
@@ -206,6 +210,9 @@ class SeparateSplit(SplitRows):
 
     def __repr__(self) -> str:
         return f"SeparateSplit({', '.join(f'{n}: {len(p)} rows' for n, p in self.parts.items())})"
+
+    def gather(self, rows: Mapping[str, Tensor]) -> Batch:
+        return self.batch(rows)
 
     def batch(self, rows: Mapping[str, Tensor]) -> Batch:
         """The batch made of some rows ``[B_t]`` of some tasks."""

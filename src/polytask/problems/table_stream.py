@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from polytask.problems.batch import Batch
-from polytask.problems.splits import SeparateSplit
+from polytask.problems.splits import AnySplit
 from polytask.problems.table_batch import TableBatch, TableSet, remembered, within
 from polytask.tasks import TaskTensors
 
@@ -31,7 +31,7 @@ class TableBatchSplit:
         ValueError: inputs that are no tables; a task whose rows have no single target.
     """
 
-    def __init__(self, split: SeparateSplit) -> None:
+    def __init__(self, split: AnySplit) -> None:
         self.source = split
         self.tasks = split.tasks
         self.names = tuple(task.name for task in self.tasks)
@@ -63,7 +63,7 @@ class TableBatchSplit:
         self._sets: dict[Hashable, _Tables] = {}
 
     @staticmethod
-    def takes(split: SeparateSplit) -> bool:
+    def takes(split: AnySplit) -> bool:
         """Whether every task is a table with one number or class per row."""
         return all(
             part.inputs.dim() == 2 and part.targets[name].dim() == 1

@@ -49,6 +49,13 @@ class TaskTensors(Mapping[str, Tensor]):
         return cls(((name,), tensor.unsqueeze(1)) for name, tensor in tensors.items())
 
     @property
+    def row_axis(self) -> int:
+        """The dimension of every tensor that runs over rows: 1 behind ensemble members, otherwise
+        0; the next one runs over the tasks of the block.
+        """
+        return 1 if self.members > 1 else 0
+
+    @property
     def places(self) -> dict[str, tuple[int, int]]:
         """Task name to (block, column)."""
         if self._places is None:
@@ -61,7 +68,7 @@ class TaskTensors(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         block, column = self.places[name]
-        tensor = self.blocks[block][1].select(2 if self.members > 1 else 1, column)
+        tensor = self.blocks[block][1].select(self.row_axis + 1, column)
         return tensor if self.sizes is None else tensor[..., : self.sizes[name]]
 
     def __contains__(self, name: object) -> bool:
@@ -84,6 +91,13 @@ class TaskTensors(Mapping[str, Tensor]):
                 return tensor
         return None
 
+    def stacked(self, names: tuple[str, ...]) -> Tensor:
+        """The tensors of these tasks as one block, without a copy if they are one."""
+        found = self.block(names)
+        if found is None:
+            found = torch.stack([self[name] for name in names], dim=self.row_axis + 1)
+        return found
+
     def map(self, function: Callable[[Tensor], Tensor]) -> TaskTensors:
         """The same blocks with ``function`` applied to each tensor."""
         blocks = ((names, function(t)) for names, t in self.blocks)
@@ -99,6 +113,6 @@ class TaskTensors(Mapping[str, Tensor]):
                 kept.append((block_names, tensor))
             elif columns:
                 index = torch.tensor(columns, device=tensor.device)
-                chosen = tensor.index_select(2 if self.members > 1 else 1, index)
+                chosen = tensor.index_select(self.row_axis + 1, index)
                 kept.append((tuple(block_names[k] for k in columns), chosen))
         return TaskTensors(kept, self.members, sizes=self.sizes)

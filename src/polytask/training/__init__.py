@@ -5,17 +5,16 @@ from polytask.training.fine_tuning import FineTuned, fine_tune
 from polytask.training.losses import TaskLosses
 from polytask.training.observers import (
     GradientCosines,
+    GradientObserver,
     JsonLinesLog,
     Observer,
-    Probe,
     Progress,
     TensorBoard,
 )
 from polytask.training.prediction import predict_outputs, validation_losses
-from polytask.training.reports import EpochReport, StepReport, TrainingResult
+from polytask.training.reports import EpochReport, StepReport, TrainingResult, TrainingStart
 from polytask.training.settings import TrainingSettings
 from polytask.training.step import NonFiniteLossError, TrainingStep
-from polytask.training.strategy import Strategy
 from polytask.training.trainer import Trainer
 
 __all__ = [
@@ -24,18 +23,18 @@ __all__ = [
     "EpochReport",
     "FineTuned",
     "GradientCosines",
+    "GradientObserver",
     "JsonLinesLog",
     "NonFiniteLossError",
     "Observer",
-    "Probe",
     "Progress",
     "StepReport",
-    "Strategy",
     "TaskLosses",
     "TensorBoard",
     "Trainer",
     "TrainingResult",
     "TrainingSettings",
+    "TrainingStart",
     "TrainingStep",
     "fine_tune",
     "predict_outputs",

@@ -23,7 +23,8 @@ class TaskLosses:
     """Computes the losses ``[T]`` of the tasks that have labels in a batch.
 
     A missing label is masked: it changes neither the sum nor the count of its task. Homogeneous
-    tasks are one operation.
+    tasks are one operation. Outputs in half precision become float32 first: losses are sums over a
+    batch, which lose too much in it.
 
     Args:
         tasks: All tasks of the problem, in order.
@@ -35,7 +36,7 @@ class TaskLosses:
     def __init__(self, tasks: Sequence[Task], *, member_weights: Tensor | None = None) -> None:
         self.tasks = {task.name: task for task in tasks}
         self._member_weights = member_weights
-        self._tables: dict[tuple[object, ...], Tensor | None] = {}
+        self._blocks: dict[tuple[str, ...], _BlockLoss] = {}
 
     def __call__(
         self, outputs: Mapping[str, Tensor], batch: Batch, counts: Mapping[str, float] | None = None
@@ -55,7 +56,9 @@ class TaskLosses:
         values: list[Tensor] = []
         order: list[str] = []
         for (names, target), mask in zip(batch.targets.blocks, batch.present, strict=True):
-            per_example = self._per_example(names, outputs, target)
+            if names not in self._blocks:
+                self._blocks[names] = self._block(names)
+            per_example = self._blocks[names](outputs, target)
             if mask is not None:
                 per_example = per_example * mask
             if counts is not None:
@@ -80,93 +83,99 @@ class TaskLosses:
         )
         return losses.index_select(0, index)
 
-    def _per_example(
-        self, names: tuple[str, ...], outputs: Mapping[str, Tensor], target: Tensor
-    ) -> Tensor:
-        task = self.tasks[names[0]]
-        size = max(self.tasks[name].kind.output_size for name in names)
-        output, members = _output_block(names, outputs)
-        leading = output.shape[: output.dim() - task.kind.output_dims]
+    def _block(self, names: tuple[str, ...]) -> _BlockLoss:
+        weights = self._member_weights
+        if weights is not None:
+            order = list(self.tasks)
+            weights = weights[[order.index(name) for name in names]]
+        return _BlockLoss([self.tasks[name] for name in names], weights)
+
+
+class _BlockLoss:
+    """Losses per example of homogeneous tasks, with the tables that they need.
+
+    Args:
+        tasks: K tasks.
+        member_weights: ``[K, m]``, or None.
+    """
+
+    def __init__(self, tasks: Sequence[Task], member_weights: Tensor | None) -> None:
+        self.names = tuple(task.name for task in tasks)
+        self.kind = tasks[0].kind
+        self.loss = tasks[0].loss
+        self.size = max(task.kind.output_size for task in tasks)
+        self._class_weights = [task.class_weights for task in tasks]
+        self._is_weighted = any(weights is not None for weights in self._class_weights)
+        self._member_weights = member_weights
+        self._tables: dict[tuple[object, ...], Tensor] = {}
+
+    def __call__(self, outputs: Mapping[str, Tensor], target: Tensor) -> Tensor:
+        """Losses ``[B, K]`` from outputs and targets ``[B, K, ...]``."""
+        members = outputs.members if isinstance(outputs, TaskTensors) else 1
+        output = outputs.block(self.names) if isinstance(outputs, TaskTensors) else None
+        if output is None:
+            output = self._stacked(outputs, members)
+        if output.dtype in (torch.bfloat16, torch.float16):
+            output = output.float()
+        leading = output.shape[: output.dim() - self.kind.output_dims]
         expected = ((members,) if members > 1 else ()) + tuple(target.shape[:2])
-        if tuple(leading) != expected or (task.loss is None and _channels(task, output) != size):
+        channels = output.shape[-3 if self.kind.output_dims == 3 else -1]
+        if tuple(leading) != expected or (self.loss is None and channels != self.size):
             raise ValueError(
-                f"Outputs of task {names[0]!r} have shape {tuple(outputs[names[0]].shape)} for "
-                f"{target.shape[0]} rows;"
-                f" {type(task.kind).__name__} needs {size} number(s) per row."
+                f"Outputs of task {self.names[0]!r} have shape"
+                f" {tuple(outputs[self.names[0]].shape)} for {target.shape[0]} rows;"
+                f" {type(self.kind).__name__} needs {self.size} number(s) per row."
             )
-        if task.loss is not None:
-            per_example = task.loss(output, target)
+        if self.loss is not None:
+            losses = self.loss(output, target)
         else:
-            per_example = task.kind.loss(output, target, self._weights_of(names, output))
-        return self._over_members(names, per_example, members)
+            weights = self._weights_of_classes(output) if self._is_weighted else None
+            losses = self.kind.loss(output, target, weights)
+        if self._member_weights is not None:
+            weights = self._weights_of_members(self._member_weights, losses, members)
+            return (losses * weights).sum(0) if members > 1 else losses * weights[0]
+        return losses.mean(0) if members > 1 else losses
 
-    def _over_members(self, names: tuple[str, ...], losses: Tensor, members: int) -> Tensor:
-        """One loss ``[B, K]`` from those of the members ``[M, B, K]`` (``[B, K]`` if M is 1)."""
-        weights = self._weights_of_members(names, losses, members)
-        if weights is None:
-            return losses.mean(0) if members > 1 else losses
-        return (losses * weights).sum(0) if members > 1 else losses * weights[0]
+    def _stacked(self, outputs: Mapping[str, Tensor], members: int) -> Tensor:
+        """The outputs of the tasks, one by one, as a block ``[B, K, ...]`` (``[M, B, K, ...]``)."""
+        missing = [name for name in self.names if name not in outputs]
+        if missing:
+            raise ValueError(
+                f"The model gave no output for task {missing[0]!r}; it gave {list(outputs)}."
+            )
+        found = [outputs[name] for name in self.names]
+        width = max(output.shape[-1] for output in found)
+        # Classes that a task of a padded block does not have.
+        found = [
+            output
+            if output.shape[-1] == width
+            else functional.pad(output, (0, width - output.shape[-1]), value=-torch.inf)
+            for output in found
+        ]
+        return torch.stack(found, dim=2 if members > 1 else 1)
 
-    def _weights_of_members(
-        self, names: tuple[str, ...], losses: Tensor, members: int
-    ) -> Tensor | None:
+    def _weights_of_members(self, weights: Tensor, losses: Tensor, members: int) -> Tensor:
         """``[M, 1, K]``."""
-        if self._member_weights is None:
-            return None
-        key = ("members", members, names, losses.device, losses.dtype)
+        key = (members, losses.device, losses.dtype)
         if key not in self._tables:
-            models = self._member_weights.shape[1]
+            models = weights.shape[1]
             inner, rest = divmod(members, models)
             if rest:
                 raise ValueError(
                     f"Outputs have {members} ensemble members, which are not those of {models}"
                     " models; every model needs the same number of them."
                 )
-            order = list(self.tasks)
-            rows = self._member_weights[[order.index(name) for name in names]] / inner
-            table = rows.repeat_interleave(inner, dim=1).T.unsqueeze(1)
+            table = (weights / inner).repeat_interleave(inner, dim=1).T.unsqueeze(1)
             self._tables[key] = table.to(losses.dtype).to(losses.device)
         return self._tables[key]
 
-    def _weights_of(self, names: tuple[str, ...], output: Tensor) -> Tensor | None:
-        key = ("classes", names, output.device, output.dtype)
+    def _weights_of_classes(self, output: Tensor) -> Tensor:
+        """``[K, classes]``, with ones for tasks without weights and for padding."""
+        key = ("classes", output.device, output.dtype)
         if key not in self._tables:
-            rows = [self.tasks[name].class_weights for name in names]
-            if all(row is None for row in rows):
-                self._tables[key] = None
-            else:
-                width = max(2, *(self.tasks[name].kind.output_size for name in names))
-                table = torch.tensor(
-                    [(*(row or ()), *(1.0,) * (width - len(row or ()))) for row in rows],
-                    device=output.device,
-                    dtype=output.dtype,
-                )
-                self._tables[key] = table
+            width = max(2, self.size)
+            rows = [
+                (*(row or ()), *(1.0,) * (width - len(row or ()))) for row in self._class_weights
+            ]
+            self._tables[key] = torch.tensor(rows, device=output.device, dtype=output.dtype)
         return self._tables[key]
-
-
-def _channels(task: Task, output: Tensor) -> int:
-    return output.shape[-3] if task.kind.output_dims == 3 else output.shape[-1]
-
-
-def _output_block(names: tuple[str, ...], outputs: Mapping[str, Tensor]) -> tuple[Tensor, int]:
-    """The outputs of some tasks stacked as ``[B, K, ...]`` (``[M, B, K, ...]``), and M."""
-    ready = outputs.block(names) if isinstance(outputs, TaskTensors) else None
-    members = outputs.members if isinstance(outputs, TaskTensors) else 1
-    if ready is not None:
-        return ready, members
-    missing = [name for name in names if name not in outputs]
-    if missing:
-        raise ValueError(
-            f"The model gave no output for task {missing[0]!r}; it gave {list(outputs)}."
-        )
-    found = [outputs[name] for name in names]
-    width = max(output.shape[-1] for output in found)
-    # Classes that a task of a padded block does not have.
-    found = [
-        output
-        if output.shape[-1] == width
-        else functional.pad(output, (0, width - output.shape[-1]), value=-torch.inf)
-        for output in found
-    ]
-    return torch.stack(found, dim=2 if members > 1 else 1), members

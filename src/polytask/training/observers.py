@@ -1,8 +1,8 @@
 """Observers: they read reports of steps and epochs and never change training.
 
-A *probe* is an observer that is handed the model and the batch before the update (gradient cosines,
-task affinity); it leaves parameters, buffers, gradients and random generators as it found them,
-which the base class takes care of.
+A *gradient observer* is handed the model and the batch before the update (gradient cosines, task
+affinity); it leaves parameters, buffers, gradients and random generators as it found them, which
+the base class takes care of.
 """
 
 from __future__ import annotations
@@ -14,24 +14,22 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from polytask import gradients
+from polytask.architectures.base import Architecture
 from polytask.problems.batch import Batch
-from polytask.training.reports import EpochReport, StepReport, TrainingResult
-
-if TYPE_CHECKING:
-    from polytask.training.step import TrainingStep
-    from polytask.training.trainer import Trainer
+from polytask.training.losses import TaskLosses
+from polytask.training.reports import EpochReport, StepReport, TrainingResult, TrainingStart
 
 __all__ = [
     "GradientCosines",
+    "GradientObserver",
     "JsonLinesLog",
     "Observer",
-    "Probe",
     "Progress",
     "TensorBoard",
     "task_gramian",
@@ -41,7 +39,7 @@ __all__ = [
 class Observer:
     """Four moments; every one does nothing unless an observer fills it."""
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, start: TrainingStart) -> None:
         """Before the first step (also of a resumed training)."""
 
     def on_step(self, report: StepReport) -> None:
@@ -62,7 +60,7 @@ class Observer:
         del state
 
 
-class Probe(Observer):
+class GradientObserver(Observer):
     """An observer that looks at model and batch before the update, every ``every`` steps from the
     first.
 
@@ -79,17 +77,26 @@ class Probe(Observer):
         """Whether this step is looked at."""
         return (step - 1) % self.every == 0
 
-    def probe(self, step: TrainingStep, batch: Batch) -> None:
+    def before_update(
+        self, model: Architecture, losses: TaskLosses, batch: Batch, rate: float
+    ) -> None:
         """Look, and put everything back as it was."""
-        with _untouched(step.architecture):
-            self.look(step, batch)
+        with _untouched(model):
+            self.observe(model, losses, batch, rate)
 
     @abstractmethod
-    def look(self, step: TrainingStep, batch: Batch) -> None:
-        """What the probe does; ``step`` gives the model and the losses."""
+    def observe(self, model: Architecture, losses: TaskLosses, batch: Batch, rate: float) -> None:
+        """What the observer does.
+
+        Args:
+            model: In training mode.
+            losses: From outputs and a batch to losses ``[K]``.
+            batch: The first of the step.
+            rate: The learning rate of the step.
+        """
 
 
-class GradientCosines(Probe):
+class GradientCosines(GradientObserver):
     """Mean cosine between the tasks' gradients on the shared parameters: who conflicts with whom.
 
     Cost of one look: one forward pass and, with scope "trunk", T backward passes through the trunk;
@@ -112,17 +119,18 @@ class GradientCosines(Probe):
         self._sum: Tensor | None = None
         self._count: Tensor | None = None
 
-    def on_start(self, trainer: Trainer) -> None:
-        self.tasks = tuple(task.name for task in trainer.problem.tasks)
+    def on_start(self, start: TrainingStart) -> None:
+        self.tasks = tuple(task.name for task in start.problem.tasks)
 
-    def look(self, step: TrainingStep, batch: Batch) -> None:
-        shared = list(step.architecture.shared_parameters())
+    def observe(self, model: Architecture, losses: TaskLosses, batch: Batch, rate: float) -> None:
+        del rate
+        shared = list(model.shared_parameters())
         if not shared or len(batch.tasks) < 2:
             return
-        gram = task_gramian(step, batch, self.scope)[1].double().cpu()
+        gram = task_gramian(model, losses, batch, self.scope)[1].double().cpu()
         norms = gram.diagonal().clamp_min(0).sqrt()
         scale = torch.where(norms > 0, 1 / norms, torch.zeros_like(norms))
-        index = torch.tensor([step.positions[name] for name in batch.tasks])
+        index = torch.tensor([self.tasks.index(name) for name in batch.tasks])
         grid = torch.meshgrid(index, index, indexing="ij")
         if self._sum is None or self._count is None:
             self._sum = torch.zeros(len(self.tasks), len(self.tasks), dtype=torch.float64)
@@ -145,12 +153,16 @@ class GradientCosines(Probe):
 
 
 def task_gramian(
-    step: TrainingStep, batch: Batch, scope: Literal["trunk", "last", "features"] = "trunk"
+    model: Architecture,
+    losses_of: TaskLosses,
+    batch: Batch,
+    scope: Literal["trunk", "last", "features"] = "trunk",
 ) -> tuple[Tensor, Tensor]:
     """Losses ``[K]`` of a batch's tasks and the inner products ``[K, K]`` of their gradients.
 
     Args:
-        step: Gives the model and the losses.
+        model: Whose gradients.
+        losses_of: From outputs and a batch to losses.
         batch: What the losses are of.
         scope: What the gradients are taken of, as in ``GradientCosines``.
 
@@ -158,10 +170,9 @@ def task_gramian(
         ValueError: Scope "features" with an architecture that has no single shared representation
             of this batch.
     """
-    model = step.architecture
     features = model.features(batch.inputs)
     outputs = model(batch.inputs) if features is None else model.heads(features)
-    losses = step.losses(outputs, batch)
+    losses = losses_of(outputs, batch)
     if scope == "features":
         if features is None:
             raise ValueError(
@@ -191,9 +202,9 @@ class Progress(Observer):
         self._task: Any = None
         self._started = 0.0
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, start: TrainingStart) -> None:
         stream = self.stream or sys.stderr
-        self._epochs = trainer.settings.epochs
+        self._epochs = start.epochs
         self._started = time.monotonic()
         if not stream.isatty():
             return
@@ -251,9 +262,9 @@ class JsonLinesLog(Observer):
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, start: TrainingStart) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        done = trainer.epoch
+        done = start.epoch
         kept = []
         if done and self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines()

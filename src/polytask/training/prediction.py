@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polytask.architectures.base import Architecture
 from polytask.problems.batch import Batch
-from polytask.problems.splits import AnySplit, SeparateSplit
+from polytask.problems.splits import AnySplit
 from polytask.problems.table_stream import TableBatchSplit
 from polytask.tasks import TaskTensors
 from polytask.training.losses import TaskLosses
@@ -26,13 +26,10 @@ def rows_for(
     """The rows in the form that an architecture takes: tables packed where it asks for that and
     their targets allow it.
     """
-    if (
-        architecture.takes_table_batches
-        and isinstance(split, SeparateSplit)
-        and TableBatchSplit.takes(split)
-    ):
-        return TableBatchSplit(split)
-    return split
+    if isinstance(split, TableBatchSplit) or not architecture.takes_table_batches:
+        return split
+    is_tables = split.layout == "separate" and TableBatchSplit.takes(split)
+    return TableBatchSplit(split) if is_tables else split
 
 
 def predict_outputs(
@@ -92,12 +89,7 @@ def _evaluate(
                 torch.autocast(device, dtype=autocast, enabled=autocast is not None),
             ):
                 outputs = TaskTensors.from_mapping(architecture(batch.inputs))
-            yield (
-                batch,
-                outputs.map(
-                    lambda t: t.float() if t.dtype in (torch.bfloat16, torch.float16) else t
-                ),
-            )
+            yield batch, outputs
     finally:
         architecture.train(was_training)
 

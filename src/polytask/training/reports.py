@@ -1,4 +1,6 @@
-"""What a step, an epoch and a whole training say about themselves: frozen records."""
+"""What a training says about itself when it starts, after steps and epochs, and at the end: frozen
+records.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from polytask.architectures.base import Architecture
 from polytask.problems.batch import Batch
+from polytask.problems.problem import Problem
 
-__all__ = ["EpochReport", "StepReport", "StopReason", "TrainingResult"]
+__all__ = ["EpochReport", "StepReport", "StopReason", "TrainingResult", "TrainingStart"]
 
 StopReason = Literal["epochs", "patience", "time limit", "interrupt"]
+
+
+@dataclass(frozen=True)
+class TrainingStart:
+    """A training before its first step.
+
+    Args:
+        problem: Tasks and rows, on the device of the training.
+        architecture: The model; whoever is told must not change it.
+        device: Where training takes place.
+        epochs: Most epochs that it will have in all.
+        steps_per_epoch: Optimiser steps of an epoch.
+        epoch: Epochs that are done already, where a training is resumed.
+    """
+
+    problem: Problem
+    architecture: Architecture
+    device: torch.device
+    epochs: int
+    steps_per_epoch: int
+    epoch: int = 0
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,17 @@ from polytask.problems.loaders import BatchLoader
 from polytask.problems.problem import Problem
 from polytask.samplers import AllTasks, Sampler
 from polytask.training.checkpoint import Checkpoints, random_state, restore_random_state
-from polytask.training.observers import Observer, Probe
+from polytask.training.observers import GradientObserver, Observer
 from polytask.training.prediction import rows_for, validation_losses
-from polytask.training.reports import EpochReport, StepReport, StopReason, TrainingResult
+from polytask.training.reports import (
+    EpochReport,
+    StepReport,
+    StopReason,
+    TrainingResult,
+    TrainingStart,
+)
 from polytask.training.settings import TrainingSettings
 from polytask.training.step import TrainingStep
-from polytask.training.strategy import Strategy
 
 __all__ = ["Trainer"]
 
@@ -55,7 +60,6 @@ class Trainer:
         optimizer: From parameter groups to an optimiser; AdamW with the settings' rates by default.
         observers: Told about every step and epoch.
         checkpoints: Where to save the state, if at all.
-        strategy: For tasks that arrive one after the other.
 
     Example:
         >>> import torch
@@ -69,7 +73,7 @@ class Trainer:
         'epochs'
     """
 
-    def __init__(  # noqa: PLR0913 - one argument per noun of the design
+    def __init__(
         self,
         problem: Problem,
         architecture: Architecture,
@@ -80,7 +84,6 @@ class Trainer:
         optimizer: OptimizerFactory | None = None,
         observers: Sequence[Observer] = (),
         checkpoints: Checkpoints | None = None,
-        strategy: Strategy | None = None,
     ) -> None:
         self.settings = settings or TrainingSettings()
         self.device = self.settings.resolved_device()
@@ -97,7 +100,6 @@ class Trainer:
         self.sampler = sampler if sampler is not None else AllTasks()
         self.observers = tuple(observers)
         self.checkpoints = checkpoints
-        self.strategy = strategy
         self._validation = rows_for(architecture, self.problem.validation)
         self.loader = BatchLoader(
             rows_for(architecture, self.problem.train),
@@ -111,7 +113,6 @@ class Trainer:
             architecture,
             self.balancer,
             self.optimizer,
-            strategy=strategy,
             clip_norm=self.settings.clip_norm,
             autocast=self.settings.autocast_dtype(self.device),
         )
@@ -128,6 +129,17 @@ class Trainer:
     def epoch(self) -> int:
         """Epochs done so far."""
         return self._progress.epoch
+
+    def start(self) -> TrainingStart:
+        """What observers are told before the first step."""
+        return TrainingStart(
+            problem=self.problem,
+            architecture=self.architecture,
+            device=self.device,
+            epochs=self.settings.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            epoch=self.epoch,
+        )
 
     def fit(self, *, resume: bool = False) -> TrainingResult:
         """Train until the epochs, the patience or the time limit are used up, and keep the best
@@ -153,8 +165,9 @@ class Trainer:
             self._progress.reference = validation_losses(
                 self.architecture, self._validation, self.step.autocast
             )
+        start = self.start()
         for observer in self.observers:
-            observer.on_start(self)
+            observer.on_start(start)
         try:
             stopped_by = self._run_epochs()
         except KeyboardInterrupt:
@@ -210,8 +223,9 @@ class Trainer:
         self._set_learning_rate()
         batches = self._draw()
         for observer in self.observers:
-            if isinstance(observer, Probe) and observer.due(progress.step + 1):
-                observer.probe(self.step, batches[0])
+            if isinstance(observer, GradientObserver) and observer.due(progress.step + 1):
+                rate = float(self.optimizer.param_groups[0]["lr"])
+                observer.before_update(self.architecture, self.step.losses, batches[0], rate)
         report = self.step(batches, step=progress.step + 1, epoch=progress.epoch + 1)
         progress.step += 1
         progress.add(report, self.step.positions)
@@ -312,7 +326,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "loader": self.loader.state_dict(),
             "sampler": self.sampler.state_dict(),
-            "strategy": self.strategy.state_dict() if self.strategy is not None else {},
             "observers": [observer.state_dict() for observer in self.observers],
             "random": random_state(),
             **self._progress.state_dict(),
@@ -325,8 +338,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.loader.load_state_dict(state["loader"])
         self.sampler.load_state_dict(state["sampler"])
-        if self.strategy is not None:
-            self.strategy.load_state_dict(state["strategy"])
         for observer, saved in zip(self.observers, state["observers"], strict=True):
             observer.load_state_dict(saved)
         self._progress.load_state_dict(state, self.device)

@@ -89,27 +89,24 @@ class HardSharing(Architecture):
     def forward(self, inputs: Inputs) -> TaskTensors:
         if isinstance(inputs, Mapping):
             return self._forward_separate(inputs)
-        return self.heads(self._encode(inputs))
+        outputs: TaskTensors = self.task_heads(self.encoder(inputs))
+        return outputs
 
     def features(self, inputs: Inputs) -> Tensor | None:
         """The shared representation that all heads start from; None in the separate layout.
 
         With separate inputs each row belongs to one task, which features alone do not tell.
         """
-        return None if isinstance(inputs, Mapping) else self._encode(inputs)
+        return None if isinstance(inputs, Mapping) else self.encoder(inputs)
 
     def heads(self, features: Tensor) -> TaskTensors:
         outputs: TaskTensors = self.task_heads(features)
         return outputs
 
-    def _encode(self, rows: Tensor) -> Tensor:
-        features: Tensor = self.encoder(rows)
-        return features
-
     def _forward_separate(self, inputs: Mapping[str, Tensor]) -> TaskTensors:
         """Every head on every row in one product, then each task keeps its own rows."""
         rows = torch.cat(list(inputs.values()))
-        outputs = self.heads(self._encode(rows)).select(inputs)
+        outputs = self.heads(self.encoder(rows)).select(inputs)
         own = split_rows(outputs, {name: len(rows) for name, rows in inputs.items()})
         return TaskTensors(own, outputs.members)
 
@@ -143,7 +140,7 @@ def split_rows(
 ) -> list[tuple[tuple[str, ...], Tensor]]:
     """One block per task with that task's rows, from outputs of all tasks for all rows."""
     pieces: list[tuple[tuple[str, ...], Tensor]] = []
-    axis = 1 if outputs.members > 1 else 0
+    axis = outputs.row_axis
     start = 0
     for name, count in counts.items():
         pieces.append(((name,), outputs[name].narrow(axis, start, count).unsqueeze(axis + 1)))

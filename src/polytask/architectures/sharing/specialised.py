@@ -227,10 +227,7 @@ def _side_by_side(outputs: Sequence[TaskTensors]) -> TaskTensors:
 
 def _members_first(outputs: TaskTensors, names: tuple[str, ...]) -> Tensor:
     """Outputs of some tasks ``[M, B, K, ...]``, also where M is 1."""
-    block = outputs.block(names)
-    if block is None:
-        dim = 2 if outputs.members > 1 else 1
-        block = torch.stack([outputs[name] for name in names], dim=dim)
+    block = outputs.stacked(names)
     return block if outputs.members > 1 else block.unsqueeze(0)
 
 

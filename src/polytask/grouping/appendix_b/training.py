@@ -28,7 +28,7 @@ from polytask.tasks import Binary, Kind, Multiclass, Task
 from polytask.training.checkpoint import Checkpoints
 from polytask.training.observers import Observer
 from polytask.training.prediction import EVALUATION_ROWS
-from polytask.training.reports import EpochReport, StepReport, TrainingResult
+from polytask.training.reports import EpochReport, StepReport, TrainingResult, TrainingStart
 from polytask.training.settings import TrainingSettings
 from polytask.training.trainer import Trainer as PolytaskTrainer
 
@@ -291,8 +291,8 @@ class _Follower(Observer):
         """Data maps ``[T, N, 2]`` in the order of their epochs."""
         return [self._maps[epoch] for epoch in sorted(self.epochs & self._maps.keys())]
 
-    def on_start(self, trainer: PolytaskTrainer) -> None:
-        self._architecture = trainer.architecture
+    def on_start(self, start: TrainingStart) -> None:
+        self._architecture = start.architecture
         self._keep_parameters()
         self._metrics.initialize()
 
