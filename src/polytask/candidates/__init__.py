@@ -1,15 +1,15 @@
 """What can be compared: networks, boosting, groups of tasks, searched weights."""
 
-from polytask.candidates.boosting import BoostingMethod
+from polytask.candidates.boosting import BoostingMethod, FittedBoosting
 from polytask.candidates.candidate import (
     Candidate,
     architecture_by_name,
     candidate_by_name,
     default_candidates,
 )
-from polytask.candidates.grouped import GroupedNetworks
-from polytask.candidates.method import Budget, Fitted, Method, load_fitted
-from polytask.candidates.network import NetworkMethod
+from polytask.candidates.grouped import FittedGroups, GroupedNetworks
+from polytask.candidates.method import Budget, Fitted, FittedModel, Method, load_fitted
+from polytask.candidates.network import FittedNetwork, NetworkMethod
 from polytask.candidates.weight_proposals import simplex_grid
 from polytask.candidates.weight_search import WeightSearch
 
@@ -18,6 +18,10 @@ __all__ = [
     "Budget",
     "Candidate",
     "Fitted",
+    "FittedBoosting",
+    "FittedGroups",
+    "FittedModel",
+    "FittedNetwork",
     "GroupedNetworks",
     "Method",
     "NetworkMethod",

@@ -12,14 +12,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from polytask.architectures import Architecture, SpecialisedModels, combine_outputs
-from polytask.candidates.method import METHOD_FILE, Budget, FitRecord, Fitted, fit_record_from
+from polytask.candidates.method import (
+    Budget,
+    FitRecord,
+    Fitted,
+    FittedModel,
+    fit_record_from,
+    read_record,
+)
 from polytask.candidates.network import FittedNetwork, NetworkMethod, within_budget
 from polytask.config import config, rebuildable_repr
 from polytask.files import write_atomically
@@ -242,7 +249,7 @@ class GroupPart:
     shares: Mapping[str, float]
 
 
-class FittedGroups:
+class FittedGroups(FittedModel):
     """The networks of a grouping.
 
     Args:
@@ -251,15 +258,12 @@ class FittedGroups:
         record: Of the search and the trainings together.
     """
 
+    saved_as: ClassVar[str] = "groups"
+
     def __init__(self, parts: Sequence[GroupPart], grouping: Grouping, record: FitRecord) -> None:
+        super().__init__(record)
         self.parts = tuple(parts)
         self.grouping = grouping
-        self._record = record
-
-    @property
-    def record(self) -> FitRecord:
-        """How search and trainings went."""
-        return self._record
 
     @property
     def num_parameters(self) -> int:
@@ -297,23 +301,16 @@ class FittedGroups:
         for number, part in enumerate(self.parts):
             part.fitted.save(folder / f"group-{number}")
         self.grouping.save(folder / GROUPING_FILE)
-        record = {
-            "method": "groups",
-            "shares": [dict(part.shares) for part in self.parts],
-            "fit": dataclasses.asdict(self._record),
-        }
-        write_atomically(folder / METHOD_FILE, json.dumps(record, ensure_ascii=False))
+        self.write_record(folder, shares=[dict(part.shares) for part in self.parts])
 
-    @staticmethod
-    def load(folder: Path, record: Mapping[str, Any]) -> FittedGroups:
-        """Read what ``save`` wrote."""
+    @classmethod
+    def load(cls, folder: Path, record: Mapping[str, Any]) -> FittedGroups:
         parts = []
         for number, shares in enumerate(record["shares"]):
             place = folder / f"group-{number}"
-            own = json.loads((place / METHOD_FILE).read_text(encoding="utf-8"))
-            parts.append(GroupPart(FittedNetwork.load(place, own), shares))
+            parts.append(GroupPart(FittedNetwork.load(place, read_record(place)), shares))
         grouping = Grouping.load(folder / GROUPING_FILE)
-        return FittedGroups(parts, grouping, fit_record_from(record["fit"]))
+        return cls(parts, grouping, fit_record_from(record["fit"]))
 
 
 def _arranged(grouping: Grouping, names: Sequence[str]) -> Grouping:

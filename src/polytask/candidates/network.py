@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from polytask.architectures import Architecture
 from polytask.balancers import Balancer, Equal
-from polytask.candidates.method import METHOD_FILE, Budget, FitRecord, fit_record_from
+from polytask.candidates.method import Budget, FitRecord, FittedModel, fit_record_from
 from polytask.candidates.records import describe_callable, from_record, to_record
 from polytask.config import config, rebuildable_repr
 from polytask.files import write_atomically
@@ -134,7 +133,7 @@ class _SpreadCosines(GradientCosines):
         self.every = max(1, trainer.steps_per_epoch * self._epochs // COSINE_LOOKS)
 
 
-class FittedNetwork:
+class FittedNetwork(FittedModel):
     """A trained network.
 
     Args:
@@ -142,14 +141,11 @@ class FittedNetwork:
         record: How the training went.
     """
 
-    def __init__(self, architecture: Architecture, record: FitRecord) -> None:
-        self.architecture = architecture
-        self._record = record
+    saved_as: ClassVar[str] = "network"
 
-    @property
-    def record(self) -> FitRecord:
-        """How the training went."""
-        return self._record
+    def __init__(self, architecture: Architecture, record: FitRecord) -> None:
+        super().__init__(record)
+        self.architecture = architecture
 
     @property
     def num_parameters(self) -> int:
@@ -157,7 +153,6 @@ class FittedNetwork:
         return sum(p.numel() for p in self.architecture.parameters() if p.requires_grad)
 
     def outputs(self, split: AnySplit) -> Mapping[str, Tensor]:
-        """Outputs ``[N, C]`` per task."""
         return predict_outputs(self.architecture, split)
 
     def save(self, folder: Path) -> None:
@@ -166,26 +161,21 @@ class FittedNetwork:
         Raises:
             ValueError: The architecture is not made of Polytask's public classes.
         """
-        record = {
-            "method": "network",
-            "architecture": to_record(self.architecture),
-            "fit": dataclasses.asdict(self._record),
-        }
+        architecture = to_record(self.architecture)
         folder.mkdir(parents=True, exist_ok=True)
         state = {
             name: tensor.contiguous() for name, tensor in self.architecture.state_dict().items()
         }
         write_atomically(folder / WEIGHTS_FILE, lambda path: save_file(state, path))
-        write_atomically(folder / METHOD_FILE, json.dumps(record, ensure_ascii=False))
+        self.write_record(folder, architecture=architecture)
 
-    @staticmethod
-    def load(folder: Path, record: Mapping[str, Any]) -> FittedNetwork:
-        """Read what ``save`` wrote."""
+    @classmethod
+    def load(cls, folder: Path, record: Mapping[str, Any]) -> FittedNetwork:
         architecture = from_record(record["architecture"])
         if not isinstance(architecture, Architecture):
             raise ValueError(f"{folder} describes no architecture; the file is damaged.")
         architecture.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        return FittedNetwork(architecture.eval(), fit_record_from(record["fit"]))
+        return cls(architecture.eval(), fit_record_from(record["fit"]))
 
 
 def within_budget(

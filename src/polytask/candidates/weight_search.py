@@ -316,6 +316,7 @@ class _Trials:
         )
 
 
+@dataclass(frozen=True)
 class _Searched:
     """A model that a search has chosen; its file is that of the method that was searched for.
 
@@ -324,24 +325,16 @@ class _Searched:
         record: Of the whole search.
     """
 
-    def __init__(self, fitted: Fitted, record: FitRecord) -> None:
-        self._fitted = fitted
-        self._record = record
-
-    @property
-    def record(self) -> FitRecord:
-        """How the search went."""
-        return self._record
+    fitted: Fitted
+    record: FitRecord
 
     @property
     def num_parameters(self) -> int:
-        """Of the chosen model."""
-        return self._fitted.num_parameters
+        return self.fitted.num_parameters
 
     def outputs(self, split: AnySplit) -> Mapping[str, Tensor]:
-        """Outputs ``[N, C]`` per task, on the CPU."""
-        return self._fitted.outputs(split)
+        return self.fitted.outputs(split)
 
     def save(self, folder: Path) -> None:
         """Write the chosen model; ``load_fitted`` gives it with the record of its own training."""
-        self._fitted.save(folder)
+        self.fitted.save(folder)
