@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from polytask.code import import_graph
 from polytask.runs import InlineExecutor, LocalExecutor, RunStore, SweepObserver, sweep
 
 
@@ -59,11 +58,7 @@ def test_any_work_is_carried_out_and_an_error_is_the_result_of_its_run(tmp_path,
     assert ends.errors == {"by 3": None, "by 0": failed, "by 4": None}
 
 
-def test_carrying_out_runs_knows_no_learning():
-    for name, imports in import_graph().items():
-        if name.startswith("polytask.runs"):
-            allowed = ("polytask.runs", "polytask.files", "polytask.config", "polytask._version")
-            assert all(found.startswith(allowed) for found in imports), (name, imports)
+def test_carrying_out_runs_loads_no_learning():
     program = "import polytask.runs, sys; assert not {'torch', 'numpy'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

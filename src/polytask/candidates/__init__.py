@@ -3,13 +3,14 @@
 from polytask.candidates.boosting import BoostingMethod, FittedBoosting
 from polytask.candidates.candidate import (
     Candidate,
-    architecture_by_name,
     candidate_by_name,
     default_candidates,
 )
-from polytask.candidates.grouped import FittedGroups, GroupedNetworks
+from polytask.candidates.fitted_groups import FittedGroups
+from polytask.candidates.grouped import GroupedNetworks
 from polytask.candidates.method import Budget, Fitted, FittedModel, Method, load_fitted
-from polytask.candidates.network import FittedNetwork, NetworkMethod
+from polytask.candidates.naming import NamedMethod
+from polytask.candidates.network import FittedNetwork, NetworkMethod, architecture_by_name
 from polytask.candidates.weight_proposals import simplex_grid
 from polytask.candidates.weight_search import WeightSearch
 
@@ -24,6 +25,7 @@ __all__ = [
     "FittedNetwork",
     "GroupedNetworks",
     "Method",
+    "NamedMethod",
     "NetworkMethod",
     "WeightSearch",
     "architecture_by_name",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,14 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from polytask.candidates.method import Budget, FitRecord, FittedModel, fit_record_from
+from polytask.candidates.method import (
+    ArchitectureFactory,
+    Budget,
+    FitRecord,
+    FittedModel,
+    fit_record_from,
+)
+from polytask.candidates.naming import SHARED, Named, NamedMethod, plain_name
 from polytask.candidates.trees import TreeEnsemble
 from polytask.config import arguments, rebuildable_repr
 from polytask.files import write_atomically
@@ -36,10 +43,11 @@ MOST_CATEGORIES = 254
 MOST_VALUES = 4096
 #: Log-odds of a class that has no training row.
 NEVER = -30.0
+BOOSTING = "boosting"
 TREES_FILE = "trees.safetensors"
 
 
-class BoostingMethod:
+class BoostingMethod(NamedMethod):
     """One histogram gradient boosting model per task, stopped early on the validation rows.
 
     Categorical columns and missing cells are passed on as what they are; class weights of a task
@@ -88,6 +96,17 @@ class BoostingMethod:
 
     def __repr__(self) -> str:
         return rebuildable_repr(self)
+
+    @classmethod
+    def named(cls, name: str, architecture: ArchitectureFactory | None) -> Named | None:
+        """The usual boosting, "boosting"."""
+        del architecture
+        is_meant = plain_name(name.removeprefix(SHARED)) == BOOSTING
+        return (BOOSTING, cls(), "single") if is_meant else None
+
+    @classmethod
+    def names(cls) -> Sequence[str]:
+        return (BOOSTING,)
 
     def config(self, num_tasks: int) -> dict[str, Any]:
         """Plain values that fix the method's results."""

@@ -9,19 +9,21 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from polytask.architectures import Architecture
 from polytask.files import write_atomically
 from polytask.problems.problem import Problem
 from polytask.problems.splits import AnySplit
 
 __all__ = [
     "RATE_GRID",
+    "ArchitectureFactory",
     "Budget",
     "FitRecord",
     "Fitted",
@@ -35,6 +37,8 @@ __all__ = [
 #: what is most often better. The same for every method.
 RATE_GRID = (1.0, 1 / 3, 3.0, 1 / 10, 10.0)
 METHOD_FILE = "method.json"
+#: From a problem to a fresh model.
+ArchitectureFactory = Callable[[Problem], Architecture]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +13,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from polytask import architectures, balancers
 from polytask.architectures import Architecture
 from polytask.balancers import Balancer, Equal
-from polytask.candidates.method import Budget, FitRecord, FittedModel, fit_record_from
+from polytask.candidates.method import (
+    ArchitectureFactory,
+    Budget,
+    FitRecord,
+    FittedModel,
+    fit_record_from,
+)
+from polytask.candidates.naming import (
+    SHARED,
+    Named,
+    NamedMethod,
+    exported,
+    plain_name,
+    short_name,
+    shown_names,
+    usual,
+)
 from polytask.candidates.records import describe_callable, from_record, to_record
 from polytask.config import config, rebuildable_repr
 from polytask.files import write_atomically
@@ -29,15 +46,25 @@ from polytask.training import (
     predict_outputs,
 )
 
-__all__ = ["FittedNetwork", "NetworkMethod", "fit_record", "within_budget"]
+__all__ = [
+    "ArchitectureFactory",
+    "FittedNetwork",
+    "NetworkMethod",
+    "architecture_by_name",
+    "fit_record",
+    "within_budget",
+]
 
-ArchitectureFactory = Callable[[Problem], Architecture]
+#: Name of the candidate that every gain is relative to.
+BASELINE = "single-task"
+#: What stands before the names of candidates that are another architecture.
+MODEL = "model:"
 WEIGHTS_FILE = "model.safetensors"
 #: Looks at the gradients per training: enough for a mean, cheap beside the training itself.
 COSINE_LOOKS = 20
 
 
-class NetworkMethod:
+class NetworkMethod(NamedMethod):
     """Trains one network on all tasks of a group.
 
     With a single task there is nothing to balance: the balancer is left out, so that the
@@ -66,6 +93,33 @@ class NetworkMethod:
 
     def __repr__(self) -> str:
         return rebuildable_repr(self)
+
+    @classmethod
+    def named(cls, name: str, architecture: ArchitectureFactory | None) -> Named | None:
+        """Single-task networks ("single-task"); a balancer ("pcgrad", "PCGrad", "shared: pcgrad");
+        or an architecture that makes itself for a problem ("gated", "model: gated") and takes the
+        place of ``architecture``.
+        """
+        word = plain_name(name.removeprefix(SHARED))
+        if word in (plain_name(BASELINE), "single", "stl"):
+            return BASELINE, cls(architecture=architecture), "single"
+        balancer = exported(balancers, Balancer).get(word)
+        if balancer is not None:
+            made = usual(balancer, f"NetworkMethod(balancer={balancer.__name__}(...))")
+            method = cls(balancer=made, architecture=architecture)
+            return f"{SHARED} {short_name(balancer)}", method, None
+        model = _architectures().get(plain_name(name.removeprefix(MODEL)))
+        if model is not None:
+            return f"{MODEL} {short_name(model)}", cls(architecture=model.for_problem), None
+        return None
+
+    @classmethod
+    def names(cls) -> Sequence[str]:
+        return [
+            BASELINE,
+            *shown_names(exported(balancers, Balancer)),
+            *shown_names(_architectures()),
+        ]
 
     def config(self, num_tasks: int) -> dict[str, Any]:
         """Plain values that fix the method's results on ``num_tasks`` tasks."""
@@ -119,6 +173,26 @@ class NetworkMethod:
         from polytask.architectures import default_architecture
 
         return default_architecture(problem)
+
+
+def architecture_by_name(name: str) -> ArchitectureFactory:
+    """From a problem to a fresh model, for the name of an architecture in any spelling.
+
+    Raises:
+        ValueError: There is no such architecture, or it cannot make itself for a problem.
+    """
+    known = _architectures()
+    word = plain_name(name.removeprefix(MODEL))
+    if word not in known:
+        names = ", ".join(shown_names(known))
+        raise ValueError(f"No architecture {name!r}; choose from {names}.")
+    return known[word].for_problem
+
+
+def _architectures() -> dict[str, type[Architecture]]:
+    """Every architecture that makes itself for a problem."""
+    known = exported(architectures, Architecture)
+    return {name: kind for name, kind in known.items() if "for_problem" in vars(kind)}
 
 
 class _SpreadCosines(GradientCosines):
