@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from tests.evaluation.helpers import FakeMethod, tiny_problem
 
-from polytask import balancers
+from polytask import balancers, candidates
 from polytask.candidates.boosting import BoostingMethod
 from polytask.candidates.candidate import Candidate, candidate_by_name, default_candidates
+from polytask.candidates.naming import NamedMethod, plain_name
 from polytask.candidates.network import NetworkMethod
+from polytask.grouping import Grouping
 from polytask.problems import Problem
 from polytask.tasks import Regression
 
@@ -76,6 +78,39 @@ def test_unknown_names_are_answered_with_the_known_ones():
         candidate_by_name("magic")
 
 
+class Oracle(FakeMethod, NamedMethod):
+    """All that a new method needs to be asked for by name."""
+
+    @classmethod
+    def named(cls, name, architecture):
+        return ("oracle", cls(quality=9.0), None) if plain_name(name) == "oracle" else None
+
+    @classmethod
+    def names(cls):
+        return ["oracle"]
+
+
+def test_a_method_from_outside_says_what_it_is_called():
+    candidate = candidate_by_name("Oracle")
+    assert (candidate.name, candidate.method.quality) == ("oracle", 9.0)
+    with pytest.raises(ValueError, match=r"choose from .*, oracle\.$"):
+        candidate_by_name("magic")
+
+
+def test_every_name_means_one_method_which_is_exported():
+    methods = [m for m in NamedMethod.__subclasses__() if m.__module__.startswith("polytask.")]
+    assert all(getattr(candidates, method.__name__) is method for method in methods)
+    names = [name for method in methods for name in method.names()]
+    assert len(names) == len(set(names)) > 50
+    for name in names:
+        try:
+            found = [method for method in methods if method.named(name, None) is not None]
+        except ValueError as error:
+            assert "needs arguments" in str(error)
+        else:
+            assert len(found) == 1, name
+
+
 def test_a_balancer_that_needs_arguments_says_so():
     with pytest.raises(ValueError, match="FixedWeights needs arguments"):
         candidate_by_name("fixed")
@@ -101,3 +136,6 @@ def test_bad_candidates_are_named():
         Candidate("", NetworkMethod())
     with pytest.raises(TypeError, match="`method` must be a method"):
         Candidate("x", balancers.Equal())
+    whole = Grouping.together(TASKS)
+    with pytest.raises(TypeError, match=r"use Candidate\.from_grouping\(name, grouping\)"):
+        Candidate("x", NetworkMethod(), whole)

@@ -15,7 +15,8 @@ from polytask import candidates, grouping
 from polytask.architectures import HardSharing, SpecialisedModels
 from polytask.balancers import PCGrad
 from polytask.candidates import Candidate, candidate_by_name
-from polytask.candidates.grouped import FittedGroups, GroupedNetworks
+from polytask.candidates.fitted_groups import FittedGroups
+from polytask.candidates.grouped import GroupedNetworks
 from polytask.candidates.method import Budget, Method, Resumable, load_fitted
 from polytask.candidates.network import FittedNetwork, NetworkMethod
 from polytask.candidates.run import RunSpec
@@ -504,16 +505,16 @@ def test_every_exported_grouper_has_a_name_or_needs_arguments():
 
 def test_a_partition_is_runs_of_its_own_and_other_groupings_are_one():
     partition = Grouping.from_groups(TASKS, [["sum", "class"], ["positive"]])
-    candidate = Candidate("x", NETWORK, partition)
+    candidate = Candidate.from_grouping("x", partition, NETWORK)
     assert candidate.method is NETWORK
     assert candidate.groups_of(TASKS) == (("sum", "class"), ("positive",))
     for grouped in (SOFT, OVERLAPPING):
-        candidate = Candidate("x", NETWORK, grouped)
+        candidate = Candidate.from_grouping("x", grouped, NETWORK)
         assert candidate.method.grouping is grouped
         assert candidate.method.network is NETWORK
         assert candidate.groups_of(TASKS) == (TASKS,)
         with pytest.raises(TypeError, match="overlap or are soft need a NetworkMethod"):
-            Candidate("x", FakeMethod(), grouped)
+            Candidate.from_grouping("x", grouped, FakeMethod())
 
 
 def test_a_saved_grouping_is_a_candidate(tmp_path):
@@ -560,8 +561,8 @@ def table():
 @pytest.mark.slow
 def test_a_comparison_from_the_table_to_predictions(tmp_path):
     candidates = [
-        Candidate("groups: soft", NetworkMethod(), SOFT),
-        Candidate("groups: overlapping", NetworkMethod(), OVERLAPPING),
+        Candidate.from_grouping("groups: soft", SOFT),
+        Candidate.from_grouping("groups: overlapping", OVERLAPPING),
         Candidate("groups: found", GroupedNetworks(grouper=PairsFirst(soft=True))),
     ]
     result = compare(

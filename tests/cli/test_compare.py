@@ -11,6 +11,7 @@ import pytest
 from polytask.cli.data_options import DataOptions, parse_task
 from polytask.cli.main import run
 from polytask.evaluation import Comparison
+from polytask.tables import TableSource
 
 QUICK = ["--seeds", "2", "--epochs", "2", "--patience", "2", "--workers", "0"]
 
@@ -66,6 +67,21 @@ def test_the_same_command_shows_everything_and_trains_nothing(finished, capsys):
     for name in ("report.html", "results.jsonl", "model"):
         assert str(out / name) in shown
         assert (out / name).exists()
+
+
+def test_showing_planning_and_serving_share_the_problem_of_a_seed(finished, monkeypatch):
+    _, words = finished
+    built = []
+    build = TableSource.build
+
+    def counting(source, seed):
+        built.append(seed)
+        return build(source, seed)
+
+    monkeypatch.setattr(TableSource, "build", counting)
+    assert run(words) == 0
+    assert len(built) == len(set(built)) <= 2
+    assert built[0] == 0
 
 
 def test_the_files_of_a_comparison(finished):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def test_preprocessing_is_fitted_on_training_rows_only(source):
 
 def test_seeds_redraw_the_splits(source):
     assert source.resplits
-    assert same_problem(source.problem(1), source.problem(1))
+    assert same_problem(source.build(1), source.build(1))
     assert source.problem(1).fingerprint() != source.problem(2).fingerprint()
 
 
@@ -130,7 +131,7 @@ def test_a_split_column_is_followed():
     source = TableSource(frame, HOUSE_TARGETS, split=SplitPlan(column="part"))
     assert not source.resplits
     assert source.rows(0)["test"].tolist() == list(range(90, 120))
-    assert same_problem(source.problem(0), source.problem(1))
+    assert same_problem(source.build(0), source.build(1))
     frame["part"] = ["train"] * 90 + ["test"] * 30
     source = TableSource(frame, HOUSE_TARGETS, split=SplitPlan(column="part"))
     assert source.resplits
@@ -399,3 +400,44 @@ def test_inputs_of_all_parts_are_those_of_the_rows(source):
         torch.testing.assert_close(
             getattr(problem, part).inputs, inputs[torch.from_numpy(rows[part])], equal_nan=True
         )
+
+
+# --- keeping problems ----------------------------------------------------------------------------
+
+
+class Counted(TableSource):
+    """Writes down which seeds were built."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.built = []
+
+    def build(self, seed):
+        self.built.append(seed)
+        return super().build(seed)
+
+
+def test_the_last_two_problems_are_kept():
+    source = Counted(houses(), HOUSE_TARGETS, drop=["house"])
+    first = source.problem(0)
+    assert [source.problem(seed) is first for seed in (0, 1, 0, 2, 0)] == [True, False] * 2 + [True]
+    assert source.built == [0, 1, 2]
+    source.problem(1)
+    assert source.built == [0, 1, 2, 1]
+
+
+def test_a_split_that_no_seed_changes_is_built_once():
+    frame = houses()
+    frame["part"] = ["train", "validation", "test", "train"] * (len(frame) // 4)
+    plan = SplitPlan(column="part")
+    source = Counted(frame, HOUSE_TARGETS, drop=["house"], split=plan)
+    assert source.problem(3) is source.problem(5)
+    assert source.built == [0]
+
+
+def test_problems_do_not_travel_with_their_source():
+    source = Counted(houses(), HOUSE_TARGETS, drop=["house"])
+    problem = source.problem(0)
+    copy = pickle.loads(pickle.dumps(source))
+    assert same_problem(copy.problem(0), problem)
+    assert copy.built == [0, 0]

@@ -12,7 +12,6 @@ is chosen by cross-validation inside the training rows.
 
 from __future__ import annotations
 
-import functools
 import tempfile
 import time
 import warnings
@@ -113,13 +112,8 @@ class SchoolSource(Source):
     def __init__(self, school: School) -> None:
         self.name = "school"
         self.school = school
-        # Runs come seed by seed, one per school and candidate.
-        self._build = functools.lru_cache(maxsize=1)(self._problem)
 
-    def problem(self, seed: int) -> Problem:
-        return self._build(seed)
-
-    def _problem(self, seed: int) -> Problem:
+    def build(self, seed: int) -> Problem:
         parts = self.school.split(seed)
         problems = {}
         for number, (rows, split) in enumerate(zip(self.school.rows, parts, strict=True)):

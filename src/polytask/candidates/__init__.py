@@ -1,15 +1,16 @@
 """What can be compared: networks, boosting, groups of tasks, searched weights."""
 
-from polytask.candidates.boosting import BoostingMethod
+from polytask.candidates.boosting import BoostingMethod, FittedBoosting
 from polytask.candidates.candidate import (
     Candidate,
-    architecture_by_name,
     candidate_by_name,
     default_candidates,
 )
+from polytask.candidates.fitted_groups import FittedGroups
 from polytask.candidates.grouped import GroupedNetworks
-from polytask.candidates.method import Budget, Fitted, Method, load_fitted
-from polytask.candidates.network import NetworkMethod
+from polytask.candidates.method import Budget, Fitted, FittedModel, Method, load_fitted
+from polytask.candidates.naming import NamedMethod
+from polytask.candidates.network import FittedNetwork, NetworkMethod, architecture_by_name
 from polytask.candidates.weight_proposals import simplex_grid
 from polytask.candidates.weight_search import WeightSearch
 
@@ -18,8 +19,13 @@ __all__ = [
     "Budget",
     "Candidate",
     "Fitted",
+    "FittedBoosting",
+    "FittedGroups",
+    "FittedModel",
+    "FittedNetwork",
     "GroupedNetworks",
     "Method",
+    "NamedMethod",
     "NetworkMethod",
     "WeightSearch",
     "architecture_by_name",

@@ -6,24 +6,30 @@ Shape legend: N rows, F columns, C output size.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from polytask.candidates.method import METHOD_FILE, Budget, FitRecord, fit_record_from
+from polytask.candidates.method import (
+    ArchitectureFactory,
+    Budget,
+    FitRecord,
+    FittedModel,
+    fit_record_from,
+)
+from polytask.candidates.naming import SHARED, Named, NamedMethod, plain_name
 from polytask.candidates.trees import TreeEnsemble
 from polytask.config import arguments, rebuildable_repr
 from polytask.files import write_atomically
 from polytask.problems.problem import Problem
-from polytask.problems.splits import AnySplit, Split
+from polytask.problems.splits import AnySplit
 from polytask.problems.storage import kind_from_record
 from polytask.tasks import Binary, Multiclass, Regression, Task
 
@@ -37,10 +43,11 @@ MOST_CATEGORIES = 254
 MOST_VALUES = 4096
 #: Log-odds of a class that has no training row.
 NEVER = -30.0
+BOOSTING = "boosting"
 TREES_FILE = "trees.safetensors"
 
 
-class BoostingMethod:
+class BoostingMethod(NamedMethod):
     """One histogram gradient boosting model per task, stopped early on the validation rows.
 
     Categorical columns and missing cells are passed on as what they are; class weights of a task
@@ -90,6 +97,17 @@ class BoostingMethod:
     def __repr__(self) -> str:
         return rebuildable_repr(self)
 
+    @classmethod
+    def named(cls, name: str, architecture: ArchitectureFactory | None) -> Named | None:
+        """The usual boosting, "boosting"."""
+        del architecture
+        is_meant = plain_name(name.removeprefix(SHARED)) == BOOSTING
+        return (BOOSTING, cls(), "single") if is_meant else None
+
+    @classmethod
+    def names(cls) -> Sequence[str]:
+        return (BOOSTING,)
+
     def config(self, num_tasks: int) -> dict[str, Any]:
         """Plain values that fix the method's results."""
         del num_tasks
@@ -101,7 +119,7 @@ class BoostingMethod:
             if not isinstance(task.kind, (Regression, Binary, Multiclass)):
                 kind = type(task.kind).__name__
                 return f"task {task.name!r} is a {kind}, boosting needs numbers or classes"
-            inputs = _piece(problem.train, task.name).inputs
+            inputs = problem.train.piece(task.name).inputs
             if not inputs.is_floating_point():
                 return f"the inputs of task {task.name!r} are no numeric table"
             if inputs[0].numel() > MOST_VALUES:
@@ -308,7 +326,7 @@ class _TaskModel:
         return full
 
 
-class FittedBoosting:
+class FittedBoosting(FittedModel):
     """Boosted trees of one or more tasks, free of scikit-learn.
 
     Args:
@@ -316,14 +334,11 @@ class FittedBoosting:
         record: How the fits went.
     """
 
-    def __init__(self, models: Mapping[str, _TaskModel], record: FitRecord) -> None:
-        self.models = dict(models)
-        self._record = record
+    saved_as: ClassVar[str] = "boosting"
 
-    @property
-    def record(self) -> FitRecord:
-        """How the fits went."""
-        return self._record
+    def __init__(self, models: Mapping[str, _TaskModel], record: FitRecord) -> None:
+        super().__init__(record)
+        self.models = dict(models)
 
     @property
     def num_parameters(self) -> int:
@@ -333,10 +348,9 @@ class FittedBoosting:
         )
 
     def outputs(self, split: AnySplit) -> Mapping[str, Tensor]:
-        """Outputs ``[N, C]`` per task."""
         found = {}
         for name, model in self.models.items():
-            inputs = _piece(split, name).inputs.flatten(1).cpu().numpy()
+            inputs = split.piece(name).inputs.flatten(1).cpu().numpy()
             found[name] = torch.from_numpy(model.outputs(inputs)).float()
         return found
 
@@ -357,14 +371,12 @@ class FittedBoosting:
                     "classes": [list(member.classes) for member in model.members],
                 }
             )
-        record = {"method": "boosting", "tasks": tasks, "fit": dataclasses.asdict(self._record)}
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / TREES_FILE, lambda path: save_file(arrays, path))
-        write_atomically(folder / METHOD_FILE, json.dumps(record, ensure_ascii=False))
+        self.write_record(folder, tasks=tasks)
 
-    @staticmethod
-    def load(folder: Path, record: Mapping[str, Any]) -> FittedBoosting:
-        """Read what ``save`` wrote."""
+    @classmethod
+    def load(cls, folder: Path, record: Mapping[str, Any]) -> FittedBoosting:
         arrays = load_file(folder / TREES_FILE)
         names = [f.name for f in dataclasses.fields(TreeEnsemble)]
         models = {}
@@ -387,7 +399,7 @@ class FittedBoosting:
             models[item["name"]] = _TaskModel(
                 item["kind"], _Columns(item["num_numeric"], codes), members
             )
-        return FittedBoosting(models, fit_record_from(record["fit"]))
+        return cls(models, fit_record_from(record["fit"]))
 
 
 def _codes(item: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
@@ -406,13 +418,9 @@ def _num_features(item: Mapping[str, Any]) -> int:
     return len(item["codes"]) + int(item["num_numeric"])
 
 
-def _piece(split: AnySplit, name: str) -> Split:
-    return split.piece(name)
-
-
 def _labelled(split: AnySplit, task: Task) -> _Labelled:
     """Flat inputs ``[n, F]`` and encoded targets ``[n]`` of the rows that have a label."""
-    piece = _piece(split, task.name)
+    piece = split.piece(task.name)
     rows = piece.labelled(task.name)
     return piece.inputs[rows].flatten(1).cpu().numpy(), piece.targets[task.name][rows].cpu().numpy()
 

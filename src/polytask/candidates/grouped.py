@@ -1,6 +1,6 @@
 """Networks per group of tasks, where the grouping is found on the rows of the run itself.
 
-Shape legend: N rows, T tasks, m groups, C output size.
+Shape legend: T tasks, m groups.
 """
 
 from __future__ import annotations
@@ -8,43 +8,48 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from polytask.architectures import Architecture, SpecialisedModels, combine_outputs
-from polytask.candidates.method import METHOD_FILE, Budget, FitRecord, Fitted, fit_record_from
-from polytask.candidates.network import FittedNetwork, NetworkMethod, within_budget
+from polytask import grouping as groupers
+from polytask.architectures import Architecture, SpecialisedModels
+from polytask.candidates.fitted_groups import GROUPING_FILE, FittedGroups, GroupPart
+from polytask.candidates.method import ArchitectureFactory, Budget, Fitted
+from polytask.candidates.naming import (
+    Named,
+    NamedMethod,
+    exported,
+    plain_name,
+    short_name,
+    shown_names,
+    usual,
+)
+from polytask.candidates.network import NetworkMethod, within_budget
 from polytask.config import config, rebuildable_repr
 from polytask.files import write_atomically
 from polytask.grouping.base import Grouper
 from polytask.grouping.grouping import Grouping
 from polytask.grouping.learner import Learner
 from polytask.problems.problem import Problem
-from polytask.problems.splits import AnySplit
 from polytask.runs.store import run_key
 from polytask.training import TrainingSettings
 
-__all__ = ["FittedGroups", "GroupPart", "GroupedNetworks"]
+__all__ = ["GROUPS", "GroupedNetworks"]
 
 Combine = Literal["auto", "soft", "hard"]
-GROUPING_FILE = "grouping.json"
 SECONDS_FILE = "seconds.json"
-#: Tasks whose groups stand in a note; all are in the record's curves.
-MOST_NAMED = 12
 #: Copies of one group get seeds this far apart; the first has the run's own.
 COPY_STRIDE = 1_000_003
-#: Curves of a record, each with the name of its places.
-CURVES = {"train_loss": "epoch", "weight": "epoch", "validation_loss": "validation_epoch"}
+#: What stands before the names of candidates that group the tasks.
+GROUPS = "groups:"
 
 
-class GroupedNetworks:
+class GroupedNetworks(NamedMethod):
     """Finds out which tasks belong together, then trains the groups.
 
     Soft memberships w train m networks on all tasks in one pass, ``SpecialisedModels``: model j
@@ -107,6 +112,32 @@ class GroupedNetworks:
 
     def __repr__(self) -> str:
         return rebuildable_repr(self)
+
+    @classmethod
+    def named(cls, name: str, architecture: ArchitectureFactory | None) -> Named | None:
+        """A grouper ("stg", "groups: stg"): with "-hard" every task only in the group that serves
+        it most, with ":3" three groups ("stg-hard:3").
+        """
+        asked = name.removeprefix(GROUPS).strip()
+        words = re.fullmatch(r"(.*?)(-hard)?(?::(\d+))?", asked)
+        known = exported(groupers, Grouper, called=_called)
+        if words is None or (grouper := known.get(plain_name(words[1]))) is None:
+            if name.startswith(GROUPS):
+                ways = ", ".join(cls.names())
+                raise ValueError(f"No way of grouping {asked!r}; choose from {ways}.")
+            return None
+        method = cls(
+            grouper=usual(grouper, f"GroupedNetworks(grouper={grouper.__name__}(...))"),
+            num_groups=None if words[3] is None else int(words[3]),
+            network=NetworkMethod(architecture=architecture),
+            combine="hard" if words[2] else "auto",
+        )
+        shown = f"{GROUPS} {_called(grouper)}{words[2] or ''}"
+        return shown if words[3] is None else f"{shown}:{method.num_groups}", method, None
+
+    @classmethod
+    def names(cls) -> Sequence[str]:
+        return shown_names(exported(groupers, Grouper), called=_called)
 
     def trainings(self, num_tasks: int) -> int:
         """Networks that a fit may train; see ``Resumable``."""
@@ -176,7 +207,7 @@ class GroupedNetworks:
             parts = [_fit_soft(network, grouping, problem, seed=seed, budget=budget, rate=rate)]
         else:
             parts = _fit_hard(network, grouping, problem, seed=seed, budget=budget, rate=rate)
-        return FittedGroups(parts, grouping, _merged(parts, grouping, seconds))
+        return FittedGroups.after(parts, grouping, seconds)
 
     def _network(self) -> NetworkMethod:
         return self.network if self.network is not None else NetworkMethod()
@@ -228,92 +259,12 @@ class GroupedNetworks:
             )
 
 
-@dataclass(frozen=True)
-class GroupPart:
-    """A trained network and what it is asked for.
-
-    Args:
-        fitted: The network, of all tasks of its group.
-        shares: Per task that it predicts, the weight of its output in the prediction; 1 where it is
-            the only one.
-    """
-
-    fitted: FittedNetwork
-    shares: Mapping[str, float]
-
-
-class FittedGroups:
-    """The networks of a grouping.
-
-    Args:
-        parts: The networks.
-        grouping: That they were trained by.
-        record: Of the search and the trainings together.
-    """
-
-    def __init__(self, parts: Sequence[GroupPart], grouping: Grouping, record: FitRecord) -> None:
-        self.parts = tuple(parts)
-        self.grouping = grouping
-        self._record = record
-
-    @property
-    def record(self) -> FitRecord:
-        """How search and trainings went."""
-        return self._record
-
-    @property
-    def num_parameters(self) -> int:
-        """Trainable numbers of all networks."""
-        return sum(part.fitted.num_parameters for part in self.parts)
-
-    def outputs(self, split: AnySplit) -> Mapping[str, Tensor]:
-        """Outputs ``[N, C]`` per task, each from the network or networks that serve it."""
-        names = [task.name for task in split.tasks]
-        found: dict[str, list[tuple[Tensor, float]]] = {name: [] for name in names}
-        for part in self.parts:
-            asked = [name for name in names if name in part.shares]
-            if asked:
-                outputs = part.fitted.outputs(split.select(asked))
-                for name in asked:
-                    found[name].append((outputs[name], part.shares[name]))
-        tasks = {t.name: t for part in self.parts for t in part.fitted.architecture.tasks}
-        combined = {}
-        for name, pairs in found.items():
-            if len(pairs) == 1:
-                combined[name] = pairs[0][0]
-            else:
-                stacked = torch.stack([output for output, _ in pairs]).unsqueeze(2)
-                weights = torch.tensor([[share for _, share in pairs]], dtype=torch.float64)
-                combined[name] = combine_outputs([tasks[name]], stacked, weights).squeeze(1)
-        return combined
-
-    def save(self, folder: Path) -> None:
-        """Write the networks, each into a folder of its own, and the grouping.
-
-        Raises:
-            ValueError: An architecture is not made of Polytask's public classes.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, part in enumerate(self.parts):
-            part.fitted.save(folder / f"group-{number}")
-        self.grouping.save(folder / GROUPING_FILE)
-        record = {
-            "method": "groups",
-            "shares": [dict(part.shares) for part in self.parts],
-            "fit": dataclasses.asdict(self._record),
-        }
-        write_atomically(folder / METHOD_FILE, json.dumps(record, ensure_ascii=False))
-
-    @staticmethod
-    def load(folder: Path, record: Mapping[str, Any]) -> FittedGroups:
-        """Read what ``save`` wrote."""
-        parts = []
-        for number, shares in enumerate(record["shares"]):
-            place = folder / f"group-{number}"
-            own = json.loads((place / METHOD_FILE).read_text(encoding="utf-8"))
-            parts.append(GroupPart(FittedNetwork.load(place, own), shares))
-        grouping = Grouping.load(folder / GROUPING_FILE)
-        return FittedGroups(parts, grouping, fit_record_from(record["fit"]))
+def _called(grouper: type[Grouper]) -> str:
+    """What the grouper says that it is called, or its class where it needs arguments."""
+    try:
+        return grouper().name
+    except TypeError:
+        return short_name(grouper)
 
 
 def _arranged(grouping: Grouping, names: Sequence[str]) -> Grouping:
@@ -383,85 +334,3 @@ def _fit_hard(
         shares = zip(grouping.tasks, grouping.serving[:, j].tolist(), strict=True)
         parts.append(GroupPart(fitted, {name: share for name, share in shares if share > 0}))
     return parts
-
-
-def _merged(parts: Sequence[GroupPart], grouping: Grouping, seconds: float | None) -> FitRecord:
-    """One record of the search (its seconds; None if there was none) and of all trainings."""
-    records = [part.fitted.record for part in parts]
-    notes = dict.fromkeys(note for record in records for note in record.notes)
-    own = (*grouping.notes, _note(grouping, seconds))
-    assert grouping.serving is not None
-    found = {
-        "method": grouping.method,
-        "tasks": list(grouping.tasks),
-        "memberships": grouping.memberships.tolist(),
-        "serving": grouping.serving.tolist(),
-        "cost": {**dataclasses.asdict(grouping.cost), "in_training_time": seconds is not None},
-    }
-    return FitRecord(
-        seconds=sum(record.seconds for record in records) + (seconds or 0.0),
-        steps=sum(record.steps for record in records),
-        epochs=max(record.epochs for record in records),
-        learning_rate=records[0].learning_rate,
-        stopped_by=", ".join(dict.fromkeys(record.stopped_by for record in records)),
-        device=records[0].device,
-        curves={**_curves(parts, grouping.tasks), "grouping": found},
-        cosines=_cosines(parts, grouping.tasks),
-        notes=(*notes, *own),
-    )
-
-
-def _note(grouping: Grouping, seconds: float | None) -> str:
-    groups = "1 group" if grouping.num_groups == 1 else f"{grouping.num_groups} groups"
-    if not grouping.is_hard:
-        groups = f"{groups} with soft memberships"
-    elif len(grouping.tasks) <= MOST_NAMED:
-        groups = f"{groups}: " + " | ".join(", ".join(group) for group in grouping.groups)
-    if seconds is None:
-        if grouping.cost.models == 0:
-            return f"tasks grouped beforehand ({grouping.method}) into {groups}"
-        return (
-            f"tasks grouped beforehand ({grouping.method}: {grouping.cost}, not part of the"
-            f" training time) into {groups}"
-        )
-    cost = dataclasses.replace(grouping.cost, seconds=seconds)
-    return f"tasks grouped by {grouping.method} ({cost} of the training time) into {groups}"
-
-
-def _curves(parts: Sequence[GroupPart], tasks: Sequence[str]) -> dict[str, Any]:
-    """Every task's curves from the network that serves it most, all at the same places."""
-    records = [part.fitted.record.curves for part in parts]
-    merged: dict[str, Any] = {
-        places: sorted({place for curves in records for place in curves[places]})
-        for places in dict.fromkeys(CURVES.values())
-    }
-    for quantity, places in CURVES.items():
-        merged[quantity] = {}
-        for name in tasks:
-            shares = [part.shares.get(name, 0.0) for part in parts]
-            curves = records[shares.index(max(shares))]
-            if name in curves[quantity]:
-                values = dict(zip(curves[places], curves[quantity][name], strict=True))
-                merged[quantity][name] = [values.get(place) for place in merged[places]]
-    return merged
-
-
-def _cosines(parts: Sequence[GroupPart], tasks: Sequence[str]) -> list[list[float | None]] | None:
-    """Cosines between tasks that share a network, their mean where they share several."""
-    looks = []
-    for part in parts:
-        matrix = part.fitted.record.cosines
-        if matrix is not None:
-            full = np.full((len(tasks), len(tasks)), np.nan)
-            index = [tasks.index(task.name) for task in part.fitted.architecture.tasks]
-            full[np.ix_(index, index)] = np.array(matrix, dtype=float)
-            looks.append(full)
-    if not looks:
-        return None
-    stacked = np.stack(looks)
-    counts = np.isfinite(stacked).sum(0)
-    mean = np.nansum(stacked, axis=0) / np.maximum(counts, 1)
-    return [
-        [float(value) if count else None for value, count in zip(*rows, strict=True)]
-        for rows in zip(mean, counts, strict=True)
-    ]

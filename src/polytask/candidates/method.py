@@ -5,31 +5,40 @@ Shape legend: N rows, C output size, T tasks.
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from polytask.architectures import Architecture
+from polytask.files import write_atomically
 from polytask.problems.problem import Problem
 from polytask.problems.splits import AnySplit
 
-__all__ = ["RATE_GRID", "Budget", "FitRecord", "Fitted", "Method", "Resumable", "load_fitted"]
+__all__ = [
+    "RATE_GRID",
+    "ArchitectureFactory",
+    "Budget",
+    "FitRecord",
+    "Fitted",
+    "FittedModel",
+    "Method",
+    "Resumable",
+    "load_fitted",
+]
 
 #: Learning rates that trials try, relative to the method's own default: the default first, then
 #: what is most often better. The same for every method.
 RATE_GRID = (1.0, 1 / 3, 3.0, 1 / 10, 10.0)
 METHOD_FILE = "method.json"
-#: Class of a saved model, by the "method" of its file; imported when it is needed.
-FITTED_KINDS = {
-    "network": "polytask.candidates.network:FittedNetwork",
-    "boosting": "polytask.candidates.boosting:FittedBoosting",
-    "groups": "polytask.candidates.grouped:FittedGroups",
-}
+#: From a problem to a fresh model.
+ArchitectureFactory = Callable[[Problem], Architecture]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,6 @@ class Budget:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
         if self.epochs < 1:
             raise ValueError(f"`epochs` must be >= 1, found {self.epochs}.")
         if self.patience is not None and self.patience < 1:
@@ -122,6 +130,44 @@ class Fitted(Protocol):
         """Write safetensors and JSON that ``load_fitted`` reads; never a pickle."""
 
 
+class FittedModel(ABC):
+    """A ``Fitted`` that can be read back: every subclass that has been imported is known by its
+    ``saved_as``, those that ``polytask.candidates`` exports always.
+
+    Args:
+        record: How the fit went.
+    """
+
+    #: What its files call it; a name that has been used stays readable.
+    saved_as: ClassVar[str]
+
+    def __init__(self, record: FitRecord) -> None:
+        self.record = record
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """See ``Fitted``."""
+
+    @abstractmethod
+    def outputs(self, split: AnySplit) -> Mapping[str, Tensor]:
+        """See ``Fitted``."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write all files of the model, the last one with ``write_record``."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, record: Mapping[str, Any]) -> FittedModel:
+        """Read what ``save`` wrote; ``record`` is what ``write_record`` wrote."""
+
+    def write_record(self, folder: Path, **content: Any) -> None:
+        """Write the file that says what the folder holds, with plain values of one's own."""
+        record = {"method": self.saved_as, **content, "fit": dataclasses.asdict(self.record)}
+        write_atomically(folder / METHOD_FILE, json.dumps(record, ensure_ascii=False))
+
+
 @runtime_checkable
 class Method(Protocol):
     """A way to learn a group of tasks; holds settings only, for any number of fits."""
@@ -154,29 +200,36 @@ class Resumable(Method, Protocol):
         """The same method, which writes down in a folder what it has finished, and reads it."""
 
 
-def load_fitted(folder: Path | str) -> Fitted:
+def load_fitted(folder: Path | str) -> FittedModel:
     """Read what ``Fitted.save`` wrote.
 
     Raises:
         ValueError: The folder holds no model of a kind that this version knows.
     """
     folder = Path(folder)
+    record = read_record(folder)
+    kinds = {kind.saved_as: kind for kind in FittedModel.__subclasses__()}
+    if record.get("method") not in kinds:
+        raise ValueError(
+            f"{folder / METHOD_FILE} names the method {record.get('method')!r}, which this version"
+            " does not know."
+        )
+    return kinds[record["method"]].load(folder, record)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What ``FittedModel.write_record`` wrote.
+
+    Raises:
+        ValueError: There is no model in the folder.
+    """
     try:
-        record = json.loads((folder / METHOD_FILE).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / METHOD_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"{folder} holds no saved model ({METHOD_FILE} is missing).") from error
-    kind = record.get("method")
-    if kind not in FITTED_KINDS:
-        raise ValueError(
-            f"{folder / METHOD_FILE} names the method {kind!r}, which this version does not know."
-        )
-    module, name = FITTED_KINDS[kind].split(":")
-    fitted: Fitted = getattr(importlib.import_module(module), name).load(folder, record)
-    return fitted
+    return record
 
 
 def fit_record_from(record: Mapping[str, Any]) -> FitRecord:
     """The inverse of ``dataclasses.asdict`` on a ``FitRecord`` that went through JSON."""
-    values = dict(record)
-    values["notes"] = tuple(values["notes"])
-    return FitRecord(**values)
+    return FitRecord(**{**record, "notes": tuple(record["notes"])})

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from polytask import architectures, balancers
 from polytask.architectures import Architecture
 from polytask.balancers import Balancer, Equal
-from polytask.candidates.method import METHOD_FILE, Budget, FitRecord, fit_record_from
+from polytask.candidates.method import (
+    ArchitectureFactory,
+    Budget,
+    FitRecord,
+    FittedModel,
+    fit_record_from,
+)
+from polytask.candidates.naming import (
+    SHARED,
+    Named,
+    NamedMethod,
+    exported,
+    plain_name,
+    short_name,
+    shown_names,
+    usual,
+)
 from polytask.candidates.records import describe_callable, from_record, to_record
 from polytask.config import config, rebuildable_repr
 from polytask.files import write_atomically
@@ -31,15 +47,25 @@ from polytask.training import (
     predict_outputs,
 )
 
-__all__ = ["FittedNetwork", "NetworkMethod", "fit_record", "within_budget"]
+__all__ = [
+    "ArchitectureFactory",
+    "FittedNetwork",
+    "NetworkMethod",
+    "architecture_by_name",
+    "fit_record",
+    "within_budget",
+]
 
-ArchitectureFactory = Callable[[Problem], Architecture]
+#: Name of the candidate that every gain is relative to.
+BASELINE = "single-task"
+#: What stands before the names of candidates that are another architecture.
+MODEL = "model:"
 WEIGHTS_FILE = "model.safetensors"
 #: Looks at the gradients per training: enough for a mean, cheap beside the training itself.
 COSINE_LOOKS = 20
 
 
-class NetworkMethod:
+class NetworkMethod(NamedMethod):
     """Trains one network on all tasks of a group.
 
     With a single task there is nothing to balance: the balancer is left out, so that the
@@ -68,6 +94,33 @@ class NetworkMethod:
 
     def __repr__(self) -> str:
         return rebuildable_repr(self)
+
+    @classmethod
+    def named(cls, name: str, architecture: ArchitectureFactory | None) -> Named | None:
+        """Single-task networks ("single-task"); a balancer ("pcgrad", "PCGrad", "shared: pcgrad");
+        or an architecture that makes itself for a problem ("gated", "model: gated") and takes the
+        place of ``architecture``.
+        """
+        word = plain_name(name.removeprefix(SHARED))
+        if word in (plain_name(BASELINE), "single", "stl"):
+            return BASELINE, cls(architecture=architecture), "single"
+        balancer = exported(balancers, Balancer).get(word)
+        if balancer is not None:
+            made = usual(balancer, f"NetworkMethod(balancer={balancer.__name__}(...))")
+            method = cls(balancer=made, architecture=architecture)
+            return f"{SHARED} {short_name(balancer)}", method, None
+        model = _architectures().get(plain_name(name.removeprefix(MODEL)))
+        if model is not None:
+            return f"{MODEL} {short_name(model)}", cls(architecture=model.for_problem), None
+        return None
+
+    @classmethod
+    def names(cls) -> Sequence[str]:
+        return [
+            BASELINE,
+            *shown_names(exported(balancers, Balancer)),
+            *shown_names(_architectures()),
+        ]
 
     def config(self, num_tasks: int) -> dict[str, Any]:
         """Plain values that fix the method's results on ``num_tasks`` tasks."""
@@ -123,6 +176,26 @@ class NetworkMethod:
         return default_architecture(problem)
 
 
+def architecture_by_name(name: str) -> ArchitectureFactory:
+    """From a problem to a fresh model, for the name of an architecture in any spelling.
+
+    Raises:
+        ValueError: There is no such architecture, or it cannot make itself for a problem.
+    """
+    known = _architectures()
+    word = plain_name(name.removeprefix(MODEL))
+    if word not in known:
+        names = ", ".join(shown_names(known))
+        raise ValueError(f"No architecture {name!r}; choose from {names}.")
+    return known[word].for_problem
+
+
+def _architectures() -> dict[str, type[Architecture]]:
+    """Every architecture that makes itself for a problem."""
+    known = exported(architectures, Architecture)
+    return {name: kind for name, kind in known.items() if "for_problem" in vars(kind)}
+
+
 class _SpreadCosines(GradientCosines):
     """Looks at about ``COSINE_LOOKS`` steps spread evenly over the longest possible training."""
 
@@ -131,7 +204,7 @@ class _SpreadCosines(GradientCosines):
         self.every = max(1, start.steps_per_epoch * start.epochs // COSINE_LOOKS)
 
 
-class FittedNetwork:
+class FittedNetwork(FittedModel):
     """A trained network.
 
     Args:
@@ -139,14 +212,11 @@ class FittedNetwork:
         record: How the training went.
     """
 
-    def __init__(self, architecture: Architecture, record: FitRecord) -> None:
-        self.architecture = architecture
-        self._record = record
+    saved_as: ClassVar[str] = "network"
 
-    @property
-    def record(self) -> FitRecord:
-        """How the training went."""
-        return self._record
+    def __init__(self, architecture: Architecture, record: FitRecord) -> None:
+        super().__init__(record)
+        self.architecture = architecture
 
     @property
     def num_parameters(self) -> int:
@@ -154,7 +224,6 @@ class FittedNetwork:
         return sum(p.numel() for p in self.architecture.parameters() if p.requires_grad)
 
     def outputs(self, split: AnySplit) -> Mapping[str, Tensor]:
-        """Outputs ``[N, C]`` per task."""
         return predict_outputs(self.architecture, split)
 
     def save(self, folder: Path) -> None:
@@ -163,26 +232,21 @@ class FittedNetwork:
         Raises:
             ValueError: The architecture is not made of Polytask's public classes.
         """
-        record = {
-            "method": "network",
-            "architecture": to_record(self.architecture),
-            "fit": dataclasses.asdict(self._record),
-        }
+        architecture = to_record(self.architecture)
         folder.mkdir(parents=True, exist_ok=True)
         state = {
             name: tensor.contiguous() for name, tensor in self.architecture.state_dict().items()
         }
         write_atomically(folder / WEIGHTS_FILE, lambda path: save_file(state, path))
-        write_atomically(folder / METHOD_FILE, json.dumps(record, ensure_ascii=False))
+        self.write_record(folder, architecture=architecture)
 
-    @staticmethod
-    def load(folder: Path, record: Mapping[str, Any]) -> FittedNetwork:
-        """Read what ``save`` wrote."""
+    @classmethod
+    def load(cls, folder: Path, record: Mapping[str, Any]) -> FittedNetwork:
         architecture = from_record(record["architecture"])
         if not isinstance(architecture, Architecture):
             raise ValueError(f"{folder} describes no architecture; the file is damaged.")
         architecture.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        return FittedNetwork(architecture.eval(), fit_record_from(record["fit"]))
+        return cls(architecture.eval(), fit_record_from(record["fit"]))
 
 
 def within_budget(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,33 +17,17 @@ import torch
 from polytask.candidates.method import RATE_GRID, Budget, Fitted, Method, Resumable
 from polytask.code import code_version
 from polytask.problems.problem import Problem
+from polytask.problems.source import Source
 from polytask.problems.splits import SPLIT_NAMES, AnySplit
 from polytask.runs.measure import PeakMemory
 from polytask.runs.store import run_key
 
-__all__ = ["DataSource", "RunSpec", "execute_run", "spec_key", "spec_record"]
+__all__ = ["RunSpec", "execute_run", "spec_key", "spec_record"]
 
 #: A prediction that takes less is timed again and the fastest kept.
 SHORTEST_TIMING = 0.1
 
 Scores = dict[str, dict[str, float]]
-
-
-class DataSource(Protocol):
-    """Where a comparison's problem comes from."""
-
-    @property
-    def resplits(self) -> bool:
-        """Whether every seed draws its own training, validation and test rows."""
-
-    def problem(self, seed: int) -> Problem:
-        """The problem as seed ``seed`` sees it."""
-
-    def fingerprint(self) -> str:
-        """A hash of the data and of how they are split."""
-
-    def save(self, folder: Path) -> None:
-        """Write the source so that ``load_source`` reads it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class RunSpec:
     tasks: tuple[str, ...]
     seed: int
     budget: Budget
-    source: str | DataSource
+    source: str | Source
     models: str | None = None
     scratch: str | None = None
 

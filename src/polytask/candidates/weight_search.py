@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -18,7 +18,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from polytask.balancers import Balancer, FixedWeights
-from polytask.candidates.method import Budget, FitRecord, Fitted, Method
+from polytask.candidates.method import ArchitectureFactory, Budget, FitRecord, Fitted, Method
+from polytask.candidates.naming import SHARED, Named, NamedMethod, plain_name
 from polytask.candidates.network import NetworkMethod
 from polytask.candidates.run import Scores, mean_gain, plain, score
 from polytask.candidates.weight_proposals import (
@@ -35,6 +36,8 @@ from polytask.runs.store import run_key
 
 __all__ = ["BalancedMethod", "WeightSearch"]
 
+SEARCH = "weight-search"
+SEARCHED = "searched weights"
 #: Tasks whose chosen weights stand in a note; all are in the record's curves.
 MOST_NAMED = 6
 
@@ -46,7 +49,7 @@ class BalancedMethod(Method, Protocol):
     balancer: Balancer | None
 
 
-class WeightSearch:
+class WeightSearch(NamedMethod):
     """Searches fixed task weights on the simplex; every evaluation is a whole training.
 
     ``w* = argmax_w (1/T) sum_t s_t (M_t(w) - M_t(1/T)) / |M_t(1/T)|``, where ``M_t`` is task t's
@@ -110,6 +113,18 @@ class WeightSearch:
 
     def __repr__(self) -> str:
         return rebuildable_repr(self)
+
+    @classmethod
+    def named(cls, name: str, architecture: ArchitectureFactory | None) -> Named | None:
+        """The usual search, "weight-search" or as tables show it."""
+        if plain_name(name.removeprefix(SHARED)) not in map(plain_name, (SEARCH, SEARCHED)):
+            return None
+        method = cls(method=NetworkMethod(architecture=architecture))
+        return f"{SHARED} {SEARCHED}", method, None
+
+    @classmethod
+    def names(cls) -> Sequence[str]:
+        return (SEARCH,)
 
     def trainings(self, num_tasks: int) -> int:
         """Trainings that a fit may take; see ``Resumable``."""
@@ -316,6 +331,7 @@ class _Trials:
         )
 
 
+@dataclass(frozen=True)
 class _Searched:
     """A model that a search has chosen; its file is that of the method that was searched for.
 
@@ -324,24 +340,16 @@ class _Searched:
         record: Of the whole search.
     """
 
-    def __init__(self, fitted: Fitted, record: FitRecord) -> None:
-        self._fitted = fitted
-        self._record = record
-
-    @property
-    def record(self) -> FitRecord:
-        """How the search went."""
-        return self._record
+    fitted: Fitted
+    record: FitRecord
 
     @property
     def num_parameters(self) -> int:
-        """Of the chosen model."""
-        return self._fitted.num_parameters
+        return self.fitted.num_parameters
 
     def outputs(self, split: AnySplit) -> Mapping[str, Tensor]:
-        """Outputs ``[N, C]`` per task, on the CPU."""
-        return self._fitted.outputs(split)
+        return self.fitted.outputs(split)
 
     def save(self, folder: Path) -> None:
         """Write the chosen model; ``load_fitted`` gives it with the record of its own training."""
-        self._fitted.save(folder)
+        self.fitted.save(folder)

@@ -29,8 +29,8 @@ class DatasetSource(Source):
     def __init__(self, name: str, *, options: Mapping[str, Any] | None = None) -> None:
         self.name = name
         self.options = dict(options or {})
-        self._build = find_dataset(name)
-        allowed = [p for p in inspect.signature(self._build).parameters if p != "seed"]
+        self._function = find_dataset(name)
+        allowed = [p for p in inspect.signature(self._function).parameters if p != "seed"]
         for option in self.options:
             if option not in allowed:
                 raise ValueError(
@@ -44,9 +44,9 @@ class DatasetSource(Source):
             f"DatasetSource({self.name!r}{f', options={self.options!r}' if self.options else ''})"
         )
 
-    def problem(self, seed: int) -> Problem:
+    def build(self, seed: int) -> Problem:
         """The data set with the splits of this seed."""
-        return self._build(seed=seed, **self.options)
+        return self._function(seed=seed, **self.options)
 
     def schema(self) -> list[dict[str, Any]]:
         """The columns, where the data set is a table."""
@@ -54,7 +54,7 @@ class DatasetSource(Source):
         return [] if table is None else table.schema()
 
     def config(self) -> dict[str, Any]:
-        doc = inspect.getdoc(self._build) or ""
+        doc = inspect.getdoc(self._function) or ""
         what = doc.splitlines()[0] if doc else ""
         return {
             "type": "DatasetSource",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from polytask.candidates.candidate import Candidate
 from polytask.candidates.method import Budget
 from polytask.candidates.network import ArchitectureFactory
+from polytask.candidates.run import execute_run
 from polytask.evaluation.comparison import Comparison
 from polytask.evaluation.local_executor import local_executor
 from polytask.evaluation.planning import (
@@ -163,6 +164,7 @@ def _carry_out(
         sweep(
             specs,
             {key: run.record for key, run in unique.items()},
+            work=execute_run,
             store=store,
             executor=executor,
             observer=observer if observer is not None else SweepProgress(),

@@ -7,6 +7,7 @@ and read back without pickle.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -20,6 +21,9 @@ from polytask.problems.problem import Problem
 __all__ = ["FixedSource", "Source", "read_record", "short_hash", "write_record"]
 
 RECORD = "source.json"
+#: Problems that a source holds on to: one for each of two seeds, so that the first seed's, which is
+#: shown and planned with, is there again when its model is served.
+MOST_KEPT = 2
 
 
 class Source(ABC):
@@ -31,8 +35,28 @@ class Source(ABC):
     resplits: bool
 
     @abstractmethod
+    def build(self, seed: int) -> Problem:
+        """Make the problem with the splits of this seed."""
+
     def problem(self, seed: int) -> Problem:
-        """The problem with the splits of this seed."""
+        """The problem with the splits of this seed; the last two that were asked for are kept, so
+        whoever asks again gets the same object.
+        """
+        key = seed if self.resplits else 0
+        kept = self._kept
+        found = kept.pop(key, None)
+        kept[key] = found if found is not None else self.build(key)
+        while len(kept) > MOST_KEPT:
+            del kept[next(iter(kept))]
+        return kept[key]
+
+    @functools.cached_property
+    def _kept(self) -> dict[int, Problem]:
+        """By seed, the one that was asked for last at the end."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_kept"}
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -68,7 +92,7 @@ class FixedSource(Source):
     def __repr__(self) -> str:
         return f"FixedSource({self.name!r})"
 
-    def problem(self, seed: int) -> Problem:
+    def build(self, seed: int) -> Problem:
         """The same problem for every seed."""
         del seed
         return self._problem

@@ -4,7 +4,7 @@ from polytask.runs.executor import Executor, InlineExecutor, LocalExecutor
 from polytask.runs.measure import PeakMemory
 from polytask.runs.progress import SweepObserver, SweepProgress
 from polytask.runs.store import RunStore
-from polytask.runs.sweep import SweepOutcome, sweep
+from polytask.runs.sweep import Spec, SweepOutcome, sweep
 
 __all__ = [
     "Executor",
@@ -12,6 +12,7 @@ __all__ = [
     "LocalExecutor",
     "PeakMemory",
     "RunStore",
+    "Spec",
     "SweepObserver",
     "SweepOutcome",
     "SweepProgress",

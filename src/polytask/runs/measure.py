@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-
-import torch
+from typing import Any
 
 __all__ = ["PeakMemory"]
 
@@ -23,8 +22,9 @@ class PeakMemory:
 
     def __init__(self) -> None:
         self.is_exact = self._reset()
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            torch.cuda.reset_peak_memory_stats()
+        cuda = _cuda()
+        if cuda is not None:
+            cuda.reset_peak_memory_stats()
 
     @staticmethod
     def _reset() -> bool:
@@ -52,6 +52,12 @@ class PeakMemory:
     @property
     def gpu_megabytes(self) -> float | None:
         """Peak memory on the GPU in MiB, or None without one."""
-        if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
-            return None
-        return torch.cuda.max_memory_allocated() / 2**20
+        cuda = _cuda()
+        return None if cuda is None else float(cuda.max_memory_allocated()) / 2**20
+
+
+def _cuda() -> Any:
+    """``torch.cuda`` if the run has loaded torch and uses a GPU, else None."""
+    torch = sys.modules.get("torch")
+    is_used = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    return torch.cuda if torch is not None and is_used else None

@@ -7,18 +7,35 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from polytask.candidates.run import RunSpec, execute_run
 from polytask.runs.executor import Executor, WorkerDied
 from polytask.runs.progress import SweepObserver
 from polytask.runs.store import Lease, RunStore
 from polytask.runs.worker import Failure
 
-__all__ = ["SweepOutcome", "sweep"]
+__all__ = ["Spec", "SweepOutcome", "sweep"]
 
 #: Seconds between two looks at runs that another process works on.
 POLL_SECONDS = 0.5
+
+
+class Spec(Protocol):
+    """One run, as far as a sweep knows it; what it holds besides is for the work alone."""
+
+    @property
+    def key(self) -> str:
+        """Of the run in the store; equal keys are one run."""
+
+    @property
+    def hard_limit(self) -> float | None:
+        """Seconds after which the run is ended; None for no limit."""
+
+
+S = TypeVar("S", bound=Spec)
+#: Carries out one run and returns a record that JSON can hold; must be picklable where the executor
+#: has processes of its own.
+Work = Callable[[S], dict[str, Any]]
 
 
 @dataclass
@@ -40,18 +57,20 @@ class SweepOutcome:
 
 @dataclass
 class _Underway:
-    spec: RunSpec
+    key: str
+    name: str
     started: float
 
 
 def sweep(
-    specs: Sequence[RunSpec],
+    specs: Sequence[S],
     records: Mapping[str, Mapping[str, Any]],
     *,
+    work: Work[S],
     store: RunStore,
     executor: Executor,
     observer: SweepObserver,
-    label: Callable[[RunSpec], str],
+    label: Callable[[S], str],
     retry_failed: bool = True,
 ) -> SweepOutcome:
     """Carry out all runs that are not finished yet; a failing one does not end the sweep.
@@ -59,6 +78,7 @@ def sweep(
     Args:
         specs: The runs, in the order in which they should be done.
         records: Key of each run to its record for the store.
+        work: Carries out a run; its result is kept with the run.
         store: Where results go as soon as a run has ended.
         executor: Who does the work; it is left running.
         observer: Told about every run.
@@ -77,13 +97,15 @@ def sweep(
     try:
         with Lease(store):
             while True:
-                _fill(
-                    underway, by_key, store=store, executor=executor, observer=observer, label=label
-                )
+                while len(underway) < executor.slots and (claim := store.claim()) is not None:
+                    spec = by_key[claim.key]
+                    item = _Underway(claim.key, label(spec), time.monotonic())
+                    observer.on_run_start(item.name, attempt=claim.attempt)
+                    underway[_submit(spec, work, store, executor)] = item
                 if underway:
                     finished, _ = wait(underway, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        _settle(future, underway.pop(future), store, observer, label, outcome)
+                        _settle(future, underway.pop(future), store, observer, outcome)
                 elif _others_at_work(store):
                     time.sleep(POLL_SECONDS)
                 else:
@@ -91,35 +113,19 @@ def sweep(
     except KeyboardInterrupt:
         outcome.interrupted = True
         executor.shutdown(kill=True)
-        store.release([item.spec.key for item in underway.values()])
+        store.release([item.key for item in underway.values()])
     outcome.failed = [run.key for run in store.runs(list(by_key)) if run.status == "failed"]
     observer.on_end(interrupted=outcome.interrupted)
     return outcome
 
 
-def _fill(
-    underway: dict[Future[dict[str, Any]], _Underway],
-    by_key: Mapping[str, RunSpec],
-    *,
-    store: RunStore,
-    executor: Executor,
-    observer: SweepObserver,
-    label: Callable[[RunSpec], str],
-) -> None:
-    """Claim runs until every slot of the executor is busy."""
-    while len(underway) < executor.slots:
-        claim = store.claim()
-        if claim is None:
-            return
-        spec = by_key[claim.key]
-        observer.on_run_start(label(spec), attempt=claim.attempt)
-        started = time.monotonic()
-        try:
-            future = executor.submit(execute_run, spec)
-        except BaseException:
-            store.release([claim.key])
-            raise
-        underway[future] = _Underway(spec, started)
+def _submit(spec: S, work: Work[S], store: RunStore, executor: Executor) -> Future[dict[str, Any]]:
+    """Have a claimed run carried out; it is given back if that cannot be."""
+    try:
+        return executor.submit(work, spec)
+    except BaseException:
+        store.release([spec.key])
+        raise
 
 
 def _settle(
@@ -127,15 +133,14 @@ def _settle(
     item: _Underway,
     store: RunStore,
     observer: SweepObserver,
-    label: Callable[[RunSpec], str],
     outcome: SweepOutcome,
 ) -> None:
     """Write down how a run ended."""
-    name, seconds = label(item.spec), time.monotonic() - item.started
+    name, seconds = item.name, time.monotonic() - item.started
     try:
         result = future.result()
     except WorkerDied as error:
-        again = store.fail(item.spec.key, str(error), again=True)
+        again = store.fail(item.key, str(error), again=True)
         observer.on_run_end(
             name,
             seconds=seconds,
@@ -147,12 +152,10 @@ def _settle(
         Exception
     ) as error:  # any error of a run is its result: it is kept with the run and shown
         text = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
-        store.fail(item.spec.key, text)
+        store.fail(item.key, text)
         observer.on_run_end(name, seconds=seconds, error=text, final=True)
         return
-    store.finish(
-        item.spec.key, {**result, "wall_seconds": seconds, "worker_host": socket.gethostname()}
-    )
+    store.finish(item.key, {**result, "wall_seconds": seconds, "worker_host": socket.gethostname()})
     outcome.trained += 1
     observer.on_run_end(name, seconds=seconds, error=None, final=True)
 

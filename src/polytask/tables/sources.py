@@ -130,7 +130,7 @@ class TableSource(Source):
         targets = [target.column for target in self.targets]
         return f"TableSource({self.name!r}, {len(self.frame)} rows, targets {targets})"
 
-    def problem(self, seed: int) -> Problem:
+    def build(self, seed: int) -> Problem:
         """Split, fit the preprocessing on the training rows, and encode."""
         rows = self.rows(seed)
         inputs = self.frame[self.inputs]
@@ -379,12 +379,12 @@ class TablesSource(Source):
     def __repr__(self) -> str:
         return f"TablesSource({self.name!r}, tasks {list(self.sources)})"
 
-    def problem(self, seed: int) -> Problem:
+    def build(self, seed: int) -> Problem:
         """Every table as a problem of one task, joined."""
         problems = {}
         for task, source in self.sources.items():
             try:
-                problems[task] = source.problem(seed)
+                problems[task] = source.build(seed)
             except ValueError as error:
                 raise ValueError(f"Table {task!r}: {error}") from error
         return Problem.join(problems, name=self.name)
