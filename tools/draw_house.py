@@ -61,38 +61,43 @@ def reduced(arrows: Mapping[str, set[str]]) -> dict[str, set[str]]:
     }
 
 
-def levels(arrows: Mapping[str, set[str]]) -> dict[str, int]:
-    """The longest way from each package down to one that imports no other.
+def rows_of(arrows: Mapping[str, set[str]]) -> list[list[str]]:
+    """The packages row by row: each stands right below the lowest of those that import it.
 
     Raises:
         ValueError: Packages import each other.
     """
-    found: dict[str, int] = {}
     for room in arrows:
         if room in reach(arrows, room):
             raise ValueError(f"The package {room!r} imports itself by way of others.")
-
-    def level(room: str) -> int:
-        if room not in found:
-            found[room] = max((level(other) + 1 for other in arrows[room]), default=0)
-        return found[room]
-
-    for room in arrows:
-        level(room)
-    return found
+    importers = {room: {r for r, others in arrows.items() if room in others} for room in arrows}
+    depth: dict[str, int] = {}
+    while len(depth) < len(arrows):
+        for room, above in importers.items():
+            if above <= set(depth):
+                depth[room] = max((depth[other] + 1 for other in above), default=0)
+    return [sorted(r for r in arrows if depth[r] == k) for k in range(max(depth.values()) + 1)]
 
 
 def places(arrows: Mapping[str, set[str]]) -> dict[str, tuple[float, float]]:
-    """Upper left corner of every box: importers stand above what they import."""
-    level = levels(arrows)
-    rows = [sorted(r for r in arrows if level[r] == k) for k in range(max(level.values()), -1, -1)]
+    """Upper left corner of every box; a row is in the order of what imports its boxes."""
+    rows = rows_of(arrows)
     width = max(len(row) for row in rows) * (WIDTH + GAP_X) - GAP_X
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(rows):
+        middle = {room: middle_of_importers(room, arrows, found) for room in row}
         left = MARGIN + (width - (len(row) * (WIDTH + GAP_X) - GAP_X)) / 2
-        for k, room in enumerate(row):
+        for k, room in enumerate(sorted(row, key=lambda r: (middle[r], r))):
             found[room] = (left + k * (WIDTH + GAP_X), MARGIN + number * (HEIGHT + GAP_Y))
     return found
+
+
+def middle_of_importers(
+    room: str, arrows: Mapping[str, set[str]], placed: Mapping[str, tuple[float, float]]
+) -> float:
+    """Mean x of the boxes above that point here."""
+    above = [x for other, (x, _) in placed.items() if room in arrows[other]]
+    return sum(above) / len(above) if above else 0.0
 
 
 def arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
@@ -116,13 +121,13 @@ def box(room: str, place: tuple[float, float]) -> str:
 
 def picture() -> str:
     """The whole drawing as SVG."""
-    arrows = package_arrows()
+    arrows = reduced(package_arrows())
     place = places(arrows)
     width = max(x for x, _ in place.values()) + WIDTH + MARGIN
     height = max(y for _, y in place.values()) + HEIGHT + MARGIN
     drawn = [
         arrow(place[room], place[other])
-        for room, others in sorted(reduced(arrows).items())
+        for room, others in sorted(arrows.items())
         for other in sorted(others)
     ]
     drawn += [box(room, place[room]) for room in sorted(arrows)]
