@@ -57,7 +57,7 @@ def steps(
     inputs: object, encoder: object, rounds: int, folder: Path | None = None
 ) -> dict[str, dict[str, float]]:
     """Ratios of one network."""
-    from polytask.grouping.data_maps import DataMapRecorder
+    from polytask.grouping.data_map_recorder import DataMapRecorder
 
     recorder = DataMapRecorder(folder=folder)
     trainer = trainer_of(inputs, encoder, recorder)
@@ -88,7 +88,7 @@ def snapshot(inputs: object, encoder: object, rounds: int) -> dict[str, dict[str
     """A snapshot beside the steps of one epoch."""
     import torch
 
-    from polytask.grouping.data_maps import DataMapRecorder
+    from polytask.grouping.data_map_recorder import DataMapRecorder
 
     recorder = DataMapRecorder(dtype=torch.float16)
     trainer = trainer_of(inputs, encoder, recorder)

@@ -38,7 +38,7 @@ from polytask.grouping.appendix_b import (
     Trainer,
 )
 from polytask.grouping.appendix_b.images import _read_images
-from polytask.grouping.data_maps import DataMapRecorder as OurRecorder
+from polytask.grouping.data_map_recorder import DataMapRecorder as OurRecorder
 from polytask.problems import BatchLoader, Problem, Split
 from polytask.tasks import Binary, Task, metrics
 from polytask.training import Trainer as OurTrainer

@@ -15,8 +15,8 @@ from tests.training.problems_for_tests import mixed_problem, small_model
 from polytask.architectures import HardSharing
 from polytask.datasets.synthetic import conflicting, separate_shapes
 from polytask.encoders import MLP
-from polytask.grouping.data_maps import (
-    DataMap,
+from polytask.grouping.data_map import DataMap
+from polytask.grouping.data_map_recorder import (
     DataMapRecorder,
     confidence,
     default_epochs,

@@ -11,7 +11,7 @@ from tests.grouping.test_clustering import cases, planted, same_partition
 from tests.training.problems_for_tests import mixed_problem, small_model
 
 from polytask.datasets.synthetic import separate_shapes
-from polytask.grouping.data_maps import DataMap
+from polytask.grouping.data_map import DataMap
 from polytask.grouping.grouping import Grouping, GroupingCost
 from polytask.grouping.learner import Learner
 from polytask.grouping.stg import STG

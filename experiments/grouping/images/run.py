@@ -32,7 +32,7 @@ from polytask.encoders import SmallCNN
 from polytask.grouping import cluster
 from polytask.grouping.base import Grouper
 from polytask.grouping.correlation import LabelCorrelation
-from polytask.grouping.data_maps import record_data_map
+from polytask.grouping.data_map_recorder import record_data_map
 from polytask.grouping.grouping import Grouping
 from polytask.grouping.hoa import HOA
 from polytask.grouping.learner import Learner

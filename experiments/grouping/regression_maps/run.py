@@ -26,7 +26,7 @@ from torch import Tensor
 
 from polytask.datasets.planted import planted_assignment, planted_groups
 from polytask.datasets.synthetic import conflicting
-from polytask.grouping.data_maps import DataMapRecorder, Measure, confidence
+from polytask.grouping.data_map_recorder import DataMapRecorder, Measure, confidence
 from polytask.grouping.learner import Learner
 from polytask.problems import Problem, Split
 from polytask.tasks import Binary, Kind, Regression

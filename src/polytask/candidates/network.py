@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -40,12 +39,12 @@ from polytask.problems.problem import Problem
 from polytask.problems.splits import AnySplit
 from polytask.training import (
     GradientCosines,
-    Trainer,
     TrainingResult,
     TrainingSettings,
     TrainingStart,
     predict_outputs,
 )
+from polytask.training.fresh import ArchitectureFactory, train_fresh
 
 __all__ = [
     "ArchitectureFactory",
@@ -143,29 +142,18 @@ class NetworkMethod(NamedMethod):
         """Train a fresh network; see ``Method.fit``."""
         base = self.settings or TrainingSettings.for_problem(problem)
         settings = within_budget(base, seed, budget, rate)
-        device = settings.resolved_device()
-        observers = []
-        if self.cosines and len(problem.tasks) > 1:
-            observers.append(_SpreadCosines())
-        # Outside the run's own process (a notebook) the user's random state stays as it was.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            model = self.build(problem)
-            balancer = (
-                copy.deepcopy(self.balancer)
-                if self.balancer is not None and len(problem.tasks) > 1
-                else Equal()
-            )
-            trainer = Trainer(
-                problem, model, balancer=balancer, settings=settings, observers=observers
-            )
-            result = trainer.fit()
-        if result.stopped_by == "interrupt":
-            # The trainer keeps the best model for whoever called it; here the whole sweep is to
-            # stop.
-            raise KeyboardInterrupt
+        joint = len(problem.tasks) > 1
+        observers = [_SpreadCosines()] if self.cosines and joint else []
+        trainer, result = train_fresh(
+            problem,
+            self.build,
+            settings=settings,
+            balancer=copy.deepcopy(self.balancer) if joint else None,
+            observers=observers,
+        )
         cosines = _matrix(observers[0].mean) if observers else None
-        return FittedNetwork(model.cpu(), fit_record(result, settings, str(device), cosines))
+        record = fit_record(result, settings, str(trainer.device), cosines)
+        return FittedNetwork(trainer.architecture.cpu(), record)
 
     def build(self, problem: Problem) -> Architecture:
         """A fresh model for the tasks of a problem."""

@@ -11,7 +11,8 @@ from polytask.grouping.clustering.kmeans import k_means
 from polytask.grouping.clustering.num_groups import choose_num_groups
 from polytask.grouping.clustering.votes import point_votes
 from polytask.grouping.correlation import LabelCorrelation, PredictionCorrelation
-from polytask.grouping.data_maps import DataMap, DataMapRecorder, record_data_map
+from polytask.grouping.data_map import DataMap
+from polytask.grouping.data_map_recorder import DataMapRecorder, record_data_map
 from polytask.grouping.exhaustive import Exhaustive
 from polytask.grouping.gain_models import (
     GainModel,

@@ -20,7 +20,6 @@ from polytask.grouping.grouping import GroupingCost
 from polytask.grouping.learner import Learner
 from polytask.grouping.pairs import pair_affinity, too_few_tasks
 from polytask.problems.problem import Problem
-from polytask.problems.splits import Split
 from polytask.tasks import Binary, Kind, Multiclass, Regression
 from polytask.training.prediction import predict_outputs
 
@@ -120,8 +119,10 @@ class LabelCorrelation(AffinityGrouper):
         del learner, seed
         started = time.process_time()
         train = problem.train
-        assert isinstance(train, Split)
-        columns = [_label_columns(task.kind, train.targets[task.name]) for task in train.tasks]
+        columns = [
+            _label_columns(task.kind, train.piece(task.name).targets[task.name])
+            for task in train.tasks
+        ]
         matrix = association(columns, absolute=self.absolute)
         cost = GroupingCost(seconds=time.process_time() - started)
         return _to_affinity(problem, columns, matrix, cost, self.alone)

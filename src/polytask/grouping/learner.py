@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import torch
 
 from polytask.architectures.base import Architecture
 from polytask.architectures.defaults import default_architecture
 from polytask.config import rebuildable_repr
 from polytask.grouping.grouping import GroupingCost
 from polytask.problems.problem import Problem
+from polytask.training.fresh import ArchitectureFactory, train_fresh
 from polytask.training.observers import Observer
 from polytask.training.prediction import validation_losses
 from polytask.training.reports import TrainingResult
 from polytask.training.settings import TrainingSettings
-from polytask.training.trainer import Trainer
 
 __all__ = ["Learner", "Trained"]
-
-ArchitectureFactory = Callable[[Problem], Architecture]
 
 
 @dataclass(frozen=True)
@@ -81,18 +77,11 @@ class Learner:
         """
         base = settings or self.settings or TrainingSettings.for_problem(problem)
         chosen = dataclasses.replace(base, seed=seed)
-        device = chosen.resolved_device()
         started = time.process_time()
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            model = (self.architecture or default_architecture)(problem)
-            trainer = Trainer(problem, model, settings=chosen, observers=observers)
-            result = trainer.fit()
-        if result.stopped_by == "interrupt":
-            # The trainer keeps the best model; here the whole search is to stop.
-            raise KeyboardInterrupt
-        losses = validation_losses(model, trainer.problem.validation)
-        seconds = time.process_time() - started
-        return Trained(
-            model, result, losses, GroupingCost(models=1, steps=result.steps, seconds=seconds)
+        trainer, result = train_fresh(
+            problem, self.architecture or default_architecture, settings=chosen, observers=observers
         )
+        losses = validation_losses(trainer.architecture, trainer.problem.validation)
+        seconds = time.process_time() - started
+        cost = GroupingCost(models=1, steps=result.steps, seconds=seconds)
+        return Trained(trainer.architecture, result, losses, cost)

@@ -17,7 +17,8 @@ from polytask.grouping.affinity_grouper import refuse
 from polytask.grouping.base import Grouper
 from polytask.grouping.clustering.clusters import ClusterMethod, Clusters, cluster
 from polytask.grouping.clustering.fuzzy import check_fuzzifier
-from polytask.grouping.data_maps import DataMap, record_data_map, why_no_data_map
+from polytask.grouping.data_map import DataMap
+from polytask.grouping.data_map_recorder import record_data_map, why_no_data_map
 from polytask.grouping.grouping import Grouping
 from polytask.grouping.learner import Learner
 from polytask.grouping.moments import Deviation
