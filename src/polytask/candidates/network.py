@@ -39,7 +39,9 @@ from polytask.files import write_atomically
 from polytask.problems.problem import Problem
 from polytask.problems.splits import AnySplit
 from polytask.training import (
+    Checkpoints,
     GradientCosines,
+    Observer,
     Trainer,
     TrainingResult,
     TrainingSettings,
@@ -52,6 +54,7 @@ __all__ = [
     "FittedNetwork",
     "NetworkMethod",
     "architecture_by_name",
+    "fit_one",
     "fit_record",
     "within_budget",
 ]
@@ -143,29 +146,22 @@ class NetworkMethod(NamedMethod):
         """Train a fresh network; see ``Method.fit``."""
         base = self.settings or TrainingSettings.for_problem(problem)
         settings = within_budget(base, seed, budget, rate)
-        device = settings.resolved_device()
         observers = []
         if self.cosines and len(problem.tasks) > 1:
             observers.append(_SpreadCosines())
-        # Outside the run's own process (a notebook) the user's random state stays as it was.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            model = self.build(problem)
-            balancer = (
-                copy.deepcopy(self.balancer)
-                if self.balancer is not None and len(problem.tasks) > 1
-                else Equal()
-            )
-            trainer = Trainer(
-                problem, model, balancer=balancer, settings=settings, observers=observers
-            )
-            result = trainer.fit()
+        method = self
+        if len(problem.tasks) == 1 and self.balancer is not None:
+            method = copy.copy(self)
+            method.balancer = None
+        fitted, result = fit_one(problem, method, settings, observers=observers)
         if result.stopped_by == "interrupt":
             # The trainer keeps the best model for whoever called it; here the whole sweep is to
             # stop.
             raise KeyboardInterrupt
-        cosines = _matrix(observers[0].mean) if observers else None
-        return FittedNetwork(model.cpu(), fit_record(result, settings, str(device), cosines))
+        if observers:
+            cosines = _matrix(observers[0].mean)
+            fitted.record = dataclasses.replace(fitted.record, cosines=cosines)
+        return fitted
 
     def build(self, problem: Problem) -> Architecture:
         """A fresh model for the tasks of a problem."""
@@ -249,6 +245,47 @@ class FittedNetwork(FittedModel):
         return cls(architecture.eval(), fit_record_from(record["fit"]))
 
 
+def fit_one(
+    problem: Problem,
+    method: NetworkMethod,
+    settings: TrainingSettings,
+    *,
+    observers: Sequence[Observer] = (),
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+) -> tuple[FittedNetwork, TrainingResult]:
+    """Train one fresh network; the one place where a candidate's network is seeded and trained.
+
+    Args:
+        problem: Its tasks.
+        method: Says the architecture and the balancer, of which a copy is used.
+        settings: Of the training; its seed is that of the parameters, too. They replace those of
+            the method.
+        observers: Told about the training.
+        checkpoints: Where the training is kept.
+        resume: Whether to go on from the newest checkpoint.
+
+    Returns:
+        The network with the best epoch's parameters, on the CPU, and how the training ended; after
+        Ctrl-C as well.
+    """
+    device = settings.resolved_device()
+    # Outside the run's own process (a notebook) the user's random state stays as it was.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(settings.seed)
+        trainer = Trainer(
+            problem,
+            method.build(problem),
+            balancer=Equal() if method.balancer is None else copy.deepcopy(method.balancer),
+            settings=settings,
+            observers=observers,
+            checkpoints=checkpoints,
+        )
+        result = trainer.fit(resume=resume)
+    record = fit_record(result, settings, str(device))
+    return FittedNetwork(trainer.architecture.cpu(), record), result
+
+
 def within_budget(
     base: TrainingSettings, seed: int, budget: Budget, rate: float
 ) -> TrainingSettings:
@@ -267,7 +304,6 @@ def fit_record(
     result: TrainingResult,
     settings: TrainingSettings,
     device: str,
-    cosines: list[list[float | None]] | None,
 ) -> FitRecord:
     """What a training says, as a ``FitRecord``."""
     history = result.history
@@ -296,7 +332,6 @@ def fit_record(
         stopped_by=result.stopped_by,
         device=device,
         curves=curves,
-        cosines=cosines,
         notes=notes,
     )
 
