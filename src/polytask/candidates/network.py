@@ -126,7 +126,6 @@ class NetworkMethod(NamedMethod):
         ]
 
     def config(self, num_tasks: int) -> dict[str, Any]:
-        """Plain values that fix the method's results on ``num_tasks`` tasks."""
         balancer = self.balancer if self.balancer is not None else Equal()
         return {
             "method": "network",
@@ -143,7 +142,6 @@ class NetworkMethod(NamedMethod):
     def fit(
         self, problem: Problem, *, seed: int, budget: Budget, rate: float = 1.0
     ) -> FittedNetwork:
-        """Train a fresh network; see ``Method.fit``."""
         base = self.settings or TrainingSettings.for_problem(problem)
         settings = within_budget(base, seed, budget, rate)
         observers = []
