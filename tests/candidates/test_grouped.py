@@ -581,13 +581,13 @@ def test_a_comparison_from_the_table_to_predictions(tmp_path):
         assert run.result["saved"] is True
     for candidate in candidates:
         folder = result.save_model(tmp_path / candidate.name[8:], candidate=candidate.name)
-        bundle = load_predictor(folder)
+        predictor = load_predictor(folder)
         frame = table().drop(columns=["sum", "positive", "class"]).head(7)
-        predictions = bundle.predict_table(frame)
+        predictions = predictor.predict_table(frame)
         assert "sum" in predictions
         shares = predictions[[c for c in predictions if c.startswith("class probability")]]
         np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-5)
-        assert "sum" not in bundle.predict_table(frame, tasks=["class"])
+        assert "sum" not in predictor.predict_table(frame, tasks=["class"])
     assert "groups: soft" in result.report().read_text(encoding="utf-8")
 
 

@@ -206,6 +206,6 @@ def test_task_options_with_colons_in_file_names(tmp_path, monkeypatch):
 
 
 def test_split_by_and_split_column_reach_the_plan(houses):
-    source = DataOptions(data=houses, targets=["price"], split_by="street").source()
+    source = DataOptions(data=houses, target=["price"], split_by="street").source()
     assert source.split.by == "street"
     assert source.name == "houses"

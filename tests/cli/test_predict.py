@@ -53,9 +53,9 @@ def test_predictions_are_written_in_the_order_of_the_rows(model, new, tmp_path, 
     assert code == 0
     assert printed == f"wrote 30 rows to {out}\n"
     found = pd.read_csv(out)
-    bundle = load_predictor(model)
+    predictor = load_predictor(model)
     frame = pd.read_csv(new, dtype={"zip": str})
-    expected = bundle.predict_table(frame)
+    expected = predictor.predict_table(frame)
     assert list(found.columns) == list(expected.columns)
     np.testing.assert_allclose(found["price"], expected["price"].astype(float), rtol=1e-6)
     assert found["sold"].tolist() == expected["sold"].tolist()

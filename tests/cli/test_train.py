@@ -37,10 +37,10 @@ def test_train_scores_and_saves(data, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "rmse" in shown
     assert "auc" in shown
-    bundle = load_predictor(out)
-    found = bundle.predict_table(pd.read_csv(data).head(4))
+    predictor = load_predictor(out)
+    found = predictor.predict_table(pd.read_csv(data).head(4))
     assert list(found.columns) == ["sum", "high", "high probability no", "high probability yes"]
-    assert bundle.about["candidate"] == "shared: pcgrad"
+    assert predictor.about["candidate"] == "shared: pcgrad"
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in log] == [1, 2, 3]
 
@@ -48,9 +48,9 @@ def test_train_scores_and_saves(data, tmp_path, capsys):
 def test_a_model_is_chosen_by_the_name_of_its_architecture(data, tmp_path):
     out = tmp_path / "out"
     assert run(words(data, out, "--model", "traveling-observer", epochs=2)) == 0
-    bundle = load_predictor(out)
-    assert bundle.about["candidate"] == "model: traveling-observer, equal"
-    assert len(bundle.predict_table(pd.read_csv(data).head(4))) == 4
+    predictor = load_predictor(out)
+    assert predictor.about["candidate"] == "model: traveling-observer, equal"
+    assert len(predictor.predict_table(pd.read_csv(data).head(4))) == 4
 
 
 def test_resume_ends_as_if_it_had_not_been_interrupted(data, tmp_path, monkeypatch):

@@ -554,11 +554,11 @@ def test_any_candidate_can_be_saved_and_reproduces_its_test_scores(
     from polytask.serving import load_predictor
 
     folder = real.save_model(tmp_path / "model", candidate=candidate, seed=1)
-    bundle = load_predictor(folder)
+    predictor = load_predictor(folder)
     source = TableSource(houses, ["price:regression", "sold:binary"], drop=["id"])
     problem = source.problem(1)
     rows = source.rows(1)["test"]
-    found = bundle.predict_table(source.frame.iloc[rows])
+    found = predictor.predict_table(source.frame.iloc[rows])
     truth = source.frame.iloc[rows]["price"].to_numpy()
     rmse = float(np.sqrt(np.mean((found["price"].to_numpy() - truth) ** 2)))
     name = real.chosen_per_task["price"] if candidate == CHOSEN_PER_TASK else candidate

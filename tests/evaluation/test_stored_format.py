@@ -10,6 +10,7 @@ import pytest
 
 from polytask.cli.main import OK, run
 from polytask.evaluation import Comparison
+from polytask.evaluation.run_folder import RunFolder
 from polytask.evaluation.verdict import Situation
 
 #: As ``polytask compare`` wrote it, with fewer columns and circumstances.
@@ -151,7 +152,7 @@ def test_the_answer_is_the_same(stored):
 
 
 def test_the_results_file_is_written_as_before(stored):
-    Comparison.load(stored)
+    RunFolder(stored).write_results(Comparison.load(stored).runs)
     lines = (stored / "results.jsonl").read_text(encoding="utf-8").splitlines()
     assert lines[0] == LINE
     assert len(lines) == 6

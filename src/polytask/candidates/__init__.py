@@ -10,7 +10,7 @@ from polytask.candidates.fitted_groups import FittedGroups
 from polytask.candidates.grouped import GroupedNetworks
 from polytask.candidates.method import Budget, Fitted, FittedModel, Method, load_fitted
 from polytask.candidates.naming import NamedMethod
-from polytask.candidates.network import FittedNetwork, NetworkMethod, architecture_by_name
+from polytask.candidates.network import FittedNetwork, NetworkMethod, architecture_by_name, fit_one
 from polytask.candidates.weight_proposals import simplex_grid
 from polytask.candidates.weight_search import WeightSearch
 
@@ -31,6 +31,7 @@ __all__ = [
     "architecture_by_name",
     "candidate_by_name",
     "default_candidates",
+    "fit_one",
     "load_fitted",
     "simplex_grid",
 ]

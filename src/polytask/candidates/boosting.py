@@ -109,7 +109,6 @@ class BoostingMethod(NamedMethod):
         return (BOOSTING,)
 
     def config(self, num_tasks: int) -> dict[str, Any]:
-        """Plain values that fix the method's results."""
         del num_tasks
         return {"method": "boosting", **arguments(self)}
 

@@ -155,7 +155,6 @@ class GroupedNetworks(NamedMethod):
         return found
 
     def config(self, num_tasks: int) -> dict[str, Any]:
-        """Plain values that fix the results on ``num_tasks`` tasks."""
         inner = self._network().config(num_tasks)
         if num_tasks == 1:
             return inner

@@ -38,19 +38,23 @@ from polytask.files import write_atomically
 from polytask.problems.problem import Problem
 from polytask.problems.splits import AnySplit
 from polytask.training import (
+    Checkpoints,
     GradientCosines,
+    Observer,
+    Trainer,
     TrainingResult,
     TrainingSettings,
     TrainingStart,
     predict_outputs,
 )
-from polytask.training.fresh import ArchitectureFactory, train_fresh
+from polytask.training.fresh import ArchitectureFactory
 
 __all__ = [
     "ArchitectureFactory",
     "FittedNetwork",
     "NetworkMethod",
     "architecture_by_name",
+    "fit_one",
     "fit_record",
     "within_budget",
 ]
@@ -122,7 +126,6 @@ class NetworkMethod(NamedMethod):
         ]
 
     def config(self, num_tasks: int) -> dict[str, Any]:
-        """Plain values that fix the method's results on ``num_tasks`` tasks."""
         balancer = self.balancer if self.balancer is not None else Equal()
         return {
             "method": "network",
@@ -139,21 +142,24 @@ class NetworkMethod(NamedMethod):
     def fit(
         self, problem: Problem, *, seed: int, budget: Budget, rate: float = 1.0
     ) -> FittedNetwork:
-        """Train a fresh network; see ``Method.fit``."""
         base = self.settings or TrainingSettings.for_problem(problem)
         settings = within_budget(base, seed, budget, rate)
-        joint = len(problem.tasks) > 1
-        observers = [_SpreadCosines()] if self.cosines and joint else []
-        trainer, result = train_fresh(
-            problem,
-            self.build,
-            settings=settings,
-            balancer=copy.deepcopy(self.balancer) if joint else None,
-            observers=observers,
-        )
-        cosines = _matrix(observers[0].mean) if observers else None
-        record = fit_record(result, settings, str(trainer.device), cosines)
-        return FittedNetwork(trainer.architecture.cpu(), record)
+        observers = []
+        if self.cosines and len(problem.tasks) > 1:
+            observers.append(_SpreadCosines())
+        method = self
+        if len(problem.tasks) == 1 and self.balancer is not None:
+            method = copy.copy(self)
+            method.balancer = None
+        fitted, result = fit_one(problem, method, settings, observers=observers)
+        if result.stopped_by == "interrupt":
+            # The trainer keeps the best model for whoever called it; here the whole sweep is to
+            # stop.
+            raise KeyboardInterrupt
+        if observers:
+            cosines = _matrix(observers[0].mean)
+            fitted.record = dataclasses.replace(fitted.record, cosines=cosines)
+        return fitted
 
     def build(self, problem: Problem) -> Architecture:
         """A fresh model for the tasks of a problem."""
@@ -237,6 +243,47 @@ class FittedNetwork(FittedModel):
         return cls(architecture.eval(), fit_record_from(record["fit"]))
 
 
+def fit_one(
+    problem: Problem,
+    method: NetworkMethod,
+    settings: TrainingSettings,
+    *,
+    observers: Sequence[Observer] = (),
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
+) -> tuple[FittedNetwork, TrainingResult]:
+    """Train one fresh network; the one place where a candidate's network is seeded and trained.
+
+    Args:
+        problem: Its tasks.
+        method: Says the architecture and the balancer, of which a copy is used.
+        settings: Of the training; its seed is that of the parameters, too. They replace those of
+            the method.
+        observers: Told about the training.
+        checkpoints: Where the training is kept.
+        resume: Whether to go on from the newest checkpoint.
+
+    Returns:
+        The network with the best epoch's parameters, on the CPU, and how the training ended; after
+        Ctrl-C as well.
+    """
+    device = settings.resolved_device()
+    # Outside the run's own process (a notebook) the user's random state stays as it was.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(settings.seed)
+        trainer = Trainer(
+            problem,
+            method.build(problem),
+            balancer=Equal() if method.balancer is None else copy.deepcopy(method.balancer),
+            settings=settings,
+            observers=observers,
+            checkpoints=checkpoints,
+        )
+        result = trainer.fit(resume=resume)
+    record = fit_record(result, settings, str(device))
+    return FittedNetwork(trainer.architecture.cpu(), record), result
+
+
 def within_budget(
     base: TrainingSettings, seed: int, budget: Budget, rate: float
 ) -> TrainingSettings:
@@ -255,7 +302,6 @@ def fit_record(
     result: TrainingResult,
     settings: TrainingSettings,
     device: str,
-    cosines: list[list[float | None]] | None,
 ) -> FitRecord:
     """What a training says, as a ``FitRecord``."""
     history = result.history
@@ -284,7 +330,6 @@ def fit_record(
         stopped_by=result.stopped_by,
         device=device,
         curves=curves,
-        cosines=cosines,
         notes=notes,
     )
 

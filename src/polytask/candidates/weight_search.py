@@ -137,7 +137,6 @@ class WeightSearch(NamedMethod):
         return found
 
     def config(self, num_tasks: int) -> dict[str, Any]:
-        """Plain values that fix the results on ``num_tasks`` tasks."""
         inner = self._method().config(num_tasks)
         if num_tasks == 1:
             return inner

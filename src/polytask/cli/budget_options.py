@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = [
-    "BUDGET_PANEL",
-    "EpochsOption",
-    "Preset",
-    "PresetOption",
-    "SeedsOption",
-    "WorkersOption",
-    "preset_named",
-]
+from polytask.cli.options import option
+
+if TYPE_CHECKING:
+    from polytask.candidates import Budget
+
+__all__ = ["BudgetOptions", "WorkersOption"]
 
 BUDGET_PANEL = "Budget (the same for every candidate)"
 
@@ -36,32 +33,6 @@ PRESETS = {
     "thorough": Preset(seeds=10, epochs=200, patience=24, trials=3),
 }
 
-PresetOption = Annotated[
-    str,
-    typer.Option(
-        "--preset",
-        help=f"Values of the options below that are not given: {', '.join(PRESETS)}.",
-        rich_help_panel=BUDGET_PANEL,
-    ),
-]
-SeedsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--seeds",
-        min=1,
-        help="Repetitions; a table is split anew for each.",
-        rich_help_panel=BUDGET_PANEL,
-    ),
-]
-EpochsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--epochs",
-        min=1,
-        help="Most passes over the training rows.",
-        rich_help_panel=BUDGET_PANEL,
-    ),
-]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
@@ -72,12 +43,67 @@ WorkersOption = Annotated[
 ]
 
 
-def preset_named(name: str) -> Preset:
-    """The preset of a name.
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions:
+    """What the options about the budget said; what is not given comes from the preset.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such preset.
     """
-    if name not in PRESETS:
-        raise ValueError(f"`--preset` must be one of {', '.join(PRESETS)}, found {name!r}.")
-    return PRESETS[name]
+
+    preset: Annotated[
+        str,
+        option(
+            f"Values of the options below that are not given: {', '.join(PRESETS)}.",
+            panel=BUDGET_PANEL,
+        ),
+    ] = "default"
+    seeds: Annotated[
+        int | None,
+        option("Repetitions; a table is split anew for each.", panel=BUDGET_PANEL, min=1),
+    ] = None
+    epochs: Annotated[
+        int | None, option("Most passes over the training rows.", panel=BUDGET_PANEL, min=1)
+    ] = None
+    patience: Annotated[
+        int | None,
+        option(
+            "Epochs without progress on validation before training stops.",
+            panel=BUDGET_PANEL,
+            min=1,
+        ),
+    ] = None
+    trials: Annotated[
+        int | None,
+        option(
+            "Learning rates tried per run; the best on validation is kept.",
+            panel=BUDGET_PANEL,
+            min=1,
+        ),
+    ] = None
+    time_limit: Annotated[
+        float | None, option("Seconds of training per run.", panel=BUDGET_PANEL)
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(
+                f"`--preset` must be one of {', '.join(PRESETS)}, found {self.preset!r}."
+            )
+
+    @property
+    def num_seeds(self) -> int:
+        """Repetitions."""
+        return self.seeds or PRESETS[self.preset].seeds
+
+    def budget(self) -> Budget:
+        """Of every run."""
+        from polytask.candidates import Budget
+
+        values = PRESETS[self.preset]
+        return Budget(
+            epochs=self.epochs or values.epochs,
+            patience=self.patience or values.patience,
+            trials=self.trials or values.trials,
+            time_limit=self.time_limit,
+        )

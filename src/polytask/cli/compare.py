@@ -9,26 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli import command_line
-from polytask.cli.budget_options import (
-    BUDGET_PANEL,
-    EpochsOption,
-    PresetOption,
-    SeedsOption,
-    WorkersOption,
-    preset_named,
-)
-from polytask.cli.data_options import (
-    CategoricalOption,
-    DataOption,
-    DataOptions,
-    DatasetOption,
-    DropOption,
-    SplitByOption,
-    SplitColumnOption,
-    TargetOption,
-    TaskOption,
-    show_data,
-)
+from polytask.cli.budget_options import BudgetOptions, WorkersOption
+from polytask.cli.data_options import DataOptions, show_data
 
 if TYPE_CHECKING:
     from polytask.evaluation import Comparison
@@ -36,15 +18,9 @@ if TYPE_CHECKING:
 FAILED, INTERRUPTED = 1, 130
 
 
-def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
-    data: DataOption = None,
-    target: TargetOption = None,
-    task: TaskOption = None,
-    dataset: DatasetOption = None,
-    drop: DropOption = None,
-    categorical: CategoricalOption = None,
-    split_by: SplitByOption = None,
-    split_column: SplitColumnOption = None,
+def compare(
+    *,
+    data: DataOptions,
     candidate: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,31 +33,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for runs, results, report and model. [required]")
+        Path | None, typer.Option(help="Folder for runs, results, report and model. \\[required]")
     ] = None,
-    preset: PresetOption = "default",
-    seeds: SeedsOption = None,
-    epochs: EpochsOption = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Epochs without progress on validation before training stops.",
-            rich_help_panel=BUDGET_PANEL,
-        ),
-    ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Learning rates tried per run; the best on validation is kept.",
-            rich_help_panel=BUDGET_PANEL,
-        ),
-    ] = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(help="Seconds of training per run.", rich_help_panel=BUDGET_PANEL),
-    ] = None,
+    budget: BudgetOptions,
     workers: WorkersOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Start runs again that have failed before.")
@@ -107,32 +61,17 @@ def compare(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     """
     if out is None:
         raise ValueError("`--out` is needed: the folder for runs, results, report and model.")
-    values = preset_named(preset)
-    source = DataOptions(
-        data=data,
-        targets=target,
-        tasks=task,
-        dataset=dataset,
-        drop=drop,
-        categorical=categorical,
-        split_by=split_by,
-        split_column=split_column,
-    ).source()
-    from polytask import candidates, evaluation
+    source = data.source()
+    spending = budget.budget()
+    from polytask import evaluation
 
-    budget = candidates.Budget(
-        epochs=epochs or values.epochs,
-        patience=patience or values.patience,
-        trials=trials or values.trials,
-        time_limit=time_limit,
-    )
     show_data(source)
     comparison = evaluation.compare(
         source,
         candidates=candidate or None,
-        seeds=seeds or values.seeds,
+        seeds=budget.num_seeds,
         out=out,
-        budget=budget,
+        budget=spending,
         workers=workers,
         retry_failed=retry_failed,
         command=command_line(),

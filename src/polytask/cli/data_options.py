@@ -1,4 +1,4 @@
-"""Options that `compare` and `train` share: which data, and how they are read."""
+"""Options that `compare`, `group` and `train` share: which data, and how they are read."""
 
 from __future__ import annotations
 
@@ -8,112 +8,63 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polytask.cli.options import option
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from polytask.problems import Source, SplitPlan
 
-__all__ = [
-    "CategoricalOption",
-    "DataOption",
-    "DataOptions",
-    "DatasetOption",
-    "DropOption",
-    "SplitByOption",
-    "SplitColumnOption",
-    "TargetOption",
-    "TaskOption",
-    "print_records",
-    "show_data",
-]
+__all__ = ["DataOptions", "print_records", "show_data"]
 
 DATA_PANEL = "Data"
-
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="A CSV or Parquet file.", rich_help_panel=DATA_PANEL),
-]
-TargetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target",
-        help="A column to predict, as NAME or NAME:KIND with KIND regression, binary or multiclass"
-        " (repeatable).",
-        rich_help_panel=DATA_PANEL,
-    ),
-]
-TaskOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        help="A task with a table of its own, as NAME=FILE:COLUMN or NAME=FILE:COLUMN:KIND"
-        " (repeatable; instead of --data).",
-        rich_help_panel=DATA_PANEL,
-    ),
-]
-DatasetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset",
-        help="A data set that comes with the package (see `polytask datasets`).",
-        rich_help_panel=DATA_PANEL,
-    ),
-]
-DropOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--drop", help="A column that is no input (repeatable).", rich_help_panel=DATA_PANEL
-    ),
-]
-CategoricalOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--categorical",
-        help="A column of numbers that are codes of categories (repeatable).",
-        rich_help_panel=DATA_PANEL,
-    ),
-]
-SplitByOption = Annotated[
-    str | None,
-    typer.Option(
-        "--split-by",
-        help="A column of groups (patients, households) that no two splits may share.",
-        rich_help_panel=DATA_PANEL,
-    ),
-]
-SplitColumnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--split-column",
-        help="A column that says train, validation or test for every row.",
-        rich_help_panel=DATA_PANEL,
-    ),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What the data options said.
+    """What the data options said."""
 
-    Args:
-        data: File of a table.
-        targets: Columns of it to predict.
-        tasks: Tasks with tables of their own.
-        dataset: Name of a data set of the package.
-        drop: Columns that are no inputs.
-        categorical: Columns of numbers that are codes.
-        split_by: Column of groups.
-        split_column: Column of split names.
-    """
-
-    data: Path | None = None
-    targets: list[str] | None = None
-    tasks: list[str] | None = None
-    dataset: str | None = None
-    drop: list[str] | None = None
-    categorical: list[str] | None = None
-    split_by: str | None = None
-    split_column: str | None = None
+    data: Annotated[Path | None, option("A CSV or Parquet file.", panel=DATA_PANEL)] = None
+    target: Annotated[
+        list[str] | None,
+        option(
+            "A column to predict, as NAME or NAME:KIND with KIND regression, binary or multiclass"
+            " (repeatable).",
+            panel=DATA_PANEL,
+        ),
+    ] = None
+    task: Annotated[
+        list[str] | None,
+        option(
+            "A task with a table of its own, as NAME=FILE:COLUMN or NAME=FILE:COLUMN:KIND"
+            " (repeatable; instead of --data).",
+            panel=DATA_PANEL,
+        ),
+    ] = None
+    dataset: Annotated[
+        str | None,
+        option(
+            "A data set that comes with the package (see `polytask datasets`).", panel=DATA_PANEL
+        ),
+    ] = None
+    drop: Annotated[
+        list[str] | None, option("A column that is no input (repeatable).", panel=DATA_PANEL)
+    ] = None
+    categorical: Annotated[
+        list[str] | None,
+        option("A column of numbers that are codes of categories (repeatable).", panel=DATA_PANEL),
+    ] = None
+    split_by: Annotated[
+        str | None,
+        option(
+            "A column of groups (patients, households) that no two splits may share.",
+            panel=DATA_PANEL,
+        ),
+    ] = None
+    split_column: Annotated[
+        str | None,
+        option("A column that says train, validation or test for every row.", panel=DATA_PANEL),
+    ] = None
 
     def source(self) -> Source:
         """The source that the options name.
@@ -126,7 +77,7 @@ class DataOptions:
             option
             for option, value in (
                 ("--data", self.data),
-                ("--task", self.tasks),
+                ("--task", self.task),
                 ("--dataset", self.dataset),
             )
             if value
@@ -134,21 +85,21 @@ class DataOptions:
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
             raise ValueError(f"Give exactly one of --data, --task and --dataset, found {found}.")
-        if self.targets and self.data is None:
+        if self.target and self.data is None:
             raise ValueError(f"`--target` goes with --data, found it with {given[0]}.")
         if self.dataset is not None:
             return self._from_dataset(self.dataset)
         return self._from_table(self.data) if self.data is not None else self._from_tables()
 
     def _from_dataset(self, name: str) -> Source:
-        for option, value in (
+        for word, value in (
             ("--drop", self.drop),
             ("--categorical", self.categorical),
             ("--split-by", self.split_by),
             ("--split-column", self.split_column),
         ):
             if value:
-                raise ValueError(f"`{option}` is for tables, found it with --dataset {name}.")
+                raise ValueError(f"`{word}` is for tables, found it with --dataset {name}.")
         from polytask.datasets import DatasetSource
 
         return DatasetSource(name)
@@ -156,13 +107,13 @@ class DataOptions:
     def _from_table(self, path: Path) -> Source:
         from polytask.tables import TableSource, read_table
 
-        if not self.targets:
+        if not self.target:
             raise ValueError(
                 "`--data` needs at least one --target, for example --target price:regression."
             )
         return TableSource(
             read_table(path, as_text=self.categorical or ()),
-            self.targets,
+            self.target,
             name=_stem(path),
             drop=self.drop or (),
             split=self._split(),
@@ -173,7 +124,7 @@ class DataOptions:
         from polytask.tables import TablesSource, read_table
 
         tables = {}
-        for text in self.tasks or []:
+        for text in self.task or []:
             name, path, column = parse_task(text)
             if name in tables:
                 raise ValueError(f"Task names must be unique, found --task {name!r} twice.")

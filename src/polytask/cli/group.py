@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polytask.cli import command_line
-from polytask.cli.budget_options import (
-    EpochsOption,
-    PresetOption,
-    SeedsOption,
-    WorkersOption,
-    preset_named,
-)
+from polytask.cli.budget_options import BudgetOptions, WorkersOption
 from polytask.cli.compare import finish
-from polytask.cli.data_options import (
-    CategoricalOption,
-    DataOptions,
-    DropOption,
-    SplitByOption,
-    SplitColumnOption,
-    TargetOption,
-    print_records,
-    show_data,
-)
+from polytask.cli.data_options import DataOptions, print_records, show_data
+from polytask.cli.options import Without
 
 if TYPE_CHECKING:
     from polytask.candidates import Budget, Candidate, GroupedNetworks
@@ -37,7 +24,8 @@ TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
 GROUPING_FILE = "grouping.json"
 
 
-def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
+def group(
+    *,
     data: Annotated[
         str,
         typer.Argument(
@@ -46,11 +34,7 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
             " datasets`).",
         ),
     ],
-    target: TargetOption = None,
-    drop: DropOption = None,
-    categorical: CategoricalOption = None,
-    split_by: SplitByOption = None,
-    split_column: SplitColumnOption = None,
+    table: Annotated[DataOptions, Without(("data", "task", "dataset"))],
     method: Annotated[
         str,
         typer.Option(
@@ -62,7 +46,7 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         str, typer.Option(help="The number of groups, or auto: as the method finds right.")
     ] = AUTO,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for grouping, runs, report and model. [required]")
+        Path | None, typer.Option(help="Folder for grouping, runs, report and model. \\[required]")
     ] = None,
     check: Annotated[
         bool,
@@ -72,9 +56,7 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
             " many networks without thought; or only find the groups.",
         ),
     ] = True,
-    preset: PresetOption = "default",
-    seeds: SeedsOption = None,
-    epochs: EpochsOption = None,
+    budget: Annotated[BudgetOptions, Without(("patience", "trials", "time_limit"))],
     workers: WorkersOption = None,
 ) -> None:
     """Find out which tasks belong together, and measure whether groups are worth it.
@@ -93,27 +75,19 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     """
     if out is None:
         raise ValueError("`--out` is needed: the folder for grouping, runs, report and model.")
-    values = preset_named(preset)
     is_table = Path(data).exists() or data.lower().endswith(TABLE_SUFFIXES)
-    source = DataOptions(
-        data=Path(data) if is_table else None,
-        dataset=None if is_table else data,
-        targets=target,
-        drop=drop,
-        categorical=categorical,
-        split_by=split_by,
-        split_column=split_column,
-    ).source()
+    given = {"data": Path(data)} if is_table else {"dataset": data}
+    source = dataclasses.replace(table, **given).source()
     from polytask import candidates
 
-    budget = candidates.Budget(epochs=epochs or values.epochs, patience=values.patience)
+    spending = budget.budget()
     candidate = _candidate(method, groups)
     problem = source.problem(0)
     assert isinstance(candidate.method, candidates.GroupedNetworks)
     if (reason := candidate.method.why_not(problem)) is not None:
         raise ValueError(f"`--method {method}` cannot group these tasks: {reason}.")
     show_data(source)
-    found = _find(candidate.method, problem, budget)
+    found = _find(candidate.method, problem, spending)
     show_grouping(found)
     out.mkdir(parents=True, exist_ok=True)
     found.save(out / GROUPING_FILE)
@@ -121,7 +95,7 @@ def group(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     for picture in _pictures(found, out):
         typer.echo(f"figure:   {picture}")
     if check:
-        _measure(source, candidate, found, budget, out, seeds or values.seeds, workers)
+        _measure(source, candidate, found, spending, out, budget.num_seeds, workers)
 
 
 def _candidate(method: str, groups: str) -> Candidate:

@@ -29,6 +29,7 @@ import typer
 
 from polytask import cli
 from polytask._version import __version__
+from polytask.cli.options import expanded
 
 OK, FAILED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -72,7 +73,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_global_options)
     for name, function in commands():
-        app.command(name)(function)
+        app.command(name)(expanded(function))
     return app
 
 

@@ -51,10 +51,10 @@ def predict(
     from polytask.serving.predictor import load_predictor
     from polytask.tables.reading import read_table
 
-    bundle = load_predictor(model)
-    frame = read_table(table, as_text=[*bundle.text_columns, *(id_columns or [])])
+    predictor = load_predictor(model)
+    frame = read_table(table, as_text=[*predictor.text_columns, *(id_columns or [])])
     predictions = _with_ids(
-        frame, bundle.predict_table(frame, tasks=tasks or None), id_columns or []
+        frame, predictor.predict_table(frame, tasks=tasks or None), id_columns or []
     )
     if out is None:
         typer.echo(predictions.to_csv(index=False), nl=False)

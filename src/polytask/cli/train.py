@@ -4,100 +4,91 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytask.cli.data_options import (
-    CategoricalOption,
-    DataOption,
-    DataOptions,
-    DatasetOption,
-    DropOption,
-    SplitByOption,
-    SplitColumnOption,
-    TargetOption,
-    TaskOption,
-    print_records,
-    show_data,
-)
+from polytask.cli.data_options import DataOptions, print_records, show_data
+from polytask.cli.options import option
 
 if TYPE_CHECKING:
+    from polytask.candidates import FittedNetwork
     from polytask.problems import Problem, Source
-    from polytask.training import Trainer
+    from polytask.training import TrainingResult, TrainingSettings
 
 SETTINGS_FILE = "train.json"
 TRAINING_PANEL = "Training"
+#: Options that are settings of the same name.
+SETTINGS = ("epochs", "patience", "batch_size", "seed", "time_limit", "device")
 
 
-def train(  # noqa: PLR0913, PLR0917 - one argument per option of the command
-    data: DataOption = None,
-    target: TargetOption = None,
-    task: TaskOption = None,
-    dataset: DatasetOption = None,
-    drop: DropOption = None,
-    categorical: CategoricalOption = None,
-    split_by: SplitByOption = None,
-    split_column: SplitColumnOption = None,
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What the options about the training said."""
+
     balancer: Annotated[
         str,
-        typer.Option(
-            help="How to weigh the tasks: a balancer of polytask.balancers.",
-            rich_help_panel=TRAINING_PANEL,
-        ),
-    ] = "equal",
+        option("How to weigh the tasks: a balancer of polytask.balancers.", panel=TRAINING_PANEL),
+    ] = "equal"
     model: Annotated[
         str | None,
-        typer.Option(
-            help="What the tasks share: an architecture such as traveling-observer or gated."
-            " Without it the inputs decide: hard sharing, or own encoders around a shared core.",
-            rich_help_panel=TRAINING_PANEL,
+        option(
+            "What the tasks share: an architecture such as traveling-observer or gated. Without it"
+            " the inputs decide: hard sharing, or own encoders around a shared core.",
+            panel=TRAINING_PANEL,
         ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints, log and model. [required]")
-    ] = None,
+    ] = None
     epochs: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Most passes over the training rows.", rich_help_panel=TRAINING_PANEL
-        ),
-    ] = 100,
+        int, option("Most passes over the training rows.", panel=TRAINING_PANEL, min=1)
+    ] = 100
     patience: Annotated[
         int,
-        typer.Option(
+        option(
+            "Epochs without progress on validation before training stops.",
+            panel=TRAINING_PANEL,
             min=1,
-            help="Epochs without progress on validation before training stops.",
-            rich_help_panel=TRAINING_PANEL,
         ),
-    ] = 16,
+    ] = 16
     learning_rate: Annotated[
         float | None,
-        typer.Option(
-            help="Of AdamW; left out: 0.004 for tables, else 0.001.", rich_help_panel=TRAINING_PANEL
-        ),
-    ] = None,
+        option("Of AdamW; left out: 0.004 for tables, else 0.001.", panel=TRAINING_PANEL),
+    ] = None
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Rows per step; left out: by the number of rows.",
-            rich_help_panel=TRAINING_PANEL,
-        ),
+        option("Rows per step; left out: by the number of rows.", panel=TRAINING_PANEL, min=1),
+    ] = None
+    seed: Annotated[int, option("Of split and training.", panel=TRAINING_PANEL, min=0)] = 0
+    time_limit: Annotated[float | None, option("Seconds of training.", panel=TRAINING_PANEL)] = None
+    device: Annotated[str, option("auto, cpu, cuda, cuda:1, mps ...", panel=TRAINING_PANEL)] = (
+        "auto"
+    )
+
+    @property
+    def candidate(self) -> str:
+        """What the trained model is called."""
+        if self.model is None:
+            return f"shared: {self.balancer}"
+        return f"model: {self.model}, {self.balancer}"
+
+    def settings(self, problem: Problem) -> TrainingSettings:
+        """Those of the problem, with what was said."""
+        from polytask.training import TrainingSettings
+
+        usual = TrainingSettings.for_problem(problem)
+        rate = usual.learning_rate if self.learning_rate is None else self.learning_rate
+        said = {name: getattr(self, name) for name in SETTINGS}
+        return dataclasses.replace(usual, **said, learning_rate=rate)
+
+
+def train(
+    *,
+    data: DataOptions,
+    training: TrainingOptions,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints, log and model. \\[required]")
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, help="Of split and training.", rich_help_panel=TRAINING_PANEL),
-    ] = 0,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(help="Seconds of training.", rich_help_panel=TRAINING_PANEL),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(help="auto, cpu, cuda, cuda:1, mps ...", rich_help_panel=TRAINING_PANEL),
-    ] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest whole checkpoint in --out.")
     ] = False,
@@ -119,43 +110,22 @@ def train(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     """
     if out is None:
         raise ValueError("`--out` is needed: the folder for checkpoints, log and model.")
-    source = DataOptions(
-        data=data,
-        targets=target,
-        tasks=task,
-        dataset=dataset,
-        drop=drop,
-        categorical=categorical,
-        split_by=split_by,
-        split_column=split_column,
-    ).source()
-    from polytask.training import TrainingSettings
-
-    problem = source.problem(seed)
-    usual = TrainingSettings.for_problem(problem)
-    settings = dataclasses.replace(
-        usual,
-        epochs=epochs,
-        patience=patience,
-        learning_rate=usual.learning_rate if learning_rate is None else learning_rate,
-        batch_size=batch_size,
-        seed=seed,
-        time_limit=time_limit,
-        device=device,
-    )
+    source = data.source()
+    problem = source.problem(training.seed)
+    settings = training.settings(problem)
     show_data(source)
     identity = {
         "data": source.fingerprint(),
-        "balancer": balancer,
-        "model": model,
-        "seed": seed,
+        "balancer": training.balancer,
+        "model": training.model,
+        "seed": training.seed,
         "learning_rate": settings.learning_rate,
-        "batch_size": batch_size,
+        "batch_size": training.batch_size,
     }
     _check_folder(out, identity, resume=resume)
-    trainer = _trainer(problem, balancer, model, settings, out)
-    result = trainer.fit(resume=resume)
-    _save(trainer, result, problem, source, _called(balancer, model), seed, out)
+    fitted, result = _fit(problem, training, settings, out, resume=resume)
+    _show_scores(fitted, problem)
+    _save(fitted, problem, source, training, out)
     if result.stopped_by == "interrupt":
         typer.echo("interrupted: the best model so far is saved; --resume continues the training")
         raise typer.Exit(130)
@@ -183,54 +153,36 @@ def _check_folder(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
     write_atomically(path, json.dumps(identity, ensure_ascii=False, indent=1))
 
 
-def _trainer(
-    problem: Problem, balancer: str, model: str | None, settings: Any, out: Path
-) -> Trainer:
-    import torch
+def _fit(
+    problem: Problem,
+    training: TrainingOptions,
+    settings: TrainingSettings,
+    out: Path,
+    *,
+    resume: bool,
+) -> tuple[FittedNetwork, TrainingResult]:
+    """Train, with checkpoints and a log."""
+    from polytask.candidates import NetworkMethod, architecture_by_name, candidate_by_name, fit_one
+    from polytask.training import Checkpoints, JsonLinesLog, Progress
 
-    from polytask.architectures import default_architecture
-    from polytask.candidates import NetworkMethod, architecture_by_name, candidate_by_name
-    from polytask.training import Checkpoints, JsonLinesLog, Progress, Trainer
-
-    method = candidate_by_name(balancer).method
+    build = None if training.model is None else architecture_by_name(training.model)
+    method = candidate_by_name(training.balancer, architecture=build).method
     if not isinstance(method, NetworkMethod) or method.balancer is None:
-        raise ValueError(f"`--balancer` must name a balancer, found {balancer!r}.")
-    build = default_architecture if model is None else architecture_by_name(model)
-    torch.manual_seed(settings.seed)
-    return Trainer(
+        raise ValueError(f"`--balancer` must name a balancer, found {training.balancer!r}.")
+    return fit_one(
         problem,
-        build(problem),
-        balancer=method.balancer,
-        settings=settings,
+        method,
+        settings,
         observers=[Progress(label=problem.name), JsonLinesLog(out / "log.jsonl")],
         checkpoints=Checkpoints(out / "checkpoints"),
+        resume=resume,
     )
 
 
-def _called(balancer: str, model: str | None) -> str:
-    """What the trained model is called in its card."""
-    return f"shared: {balancer}" if model is None else f"model: {model}, {balancer}"
-
-
-def _save(
-    trainer: Trainer,
-    result: Any,
-    problem: Problem,
-    source: Source,
-    candidate: str,
-    seed: int,
-    out: Path,
-) -> None:
-    """Score the best epoch's model, print and save it."""
-    import shutil
-
-    from polytask.candidates.network import FittedNetwork, fit_record
+def _show_scores(fitted: FittedNetwork, problem: Problem) -> None:
+    """Print what the best epoch's model scores; the test rows are read here."""
     from polytask.candidates.run import score
-    from polytask.evaluation.provenance import versions
-    from polytask.serving.predictor import save_predictor
 
-    record = fit_record(result, trainer.settings, str(trainer.device), None)
-    fitted = FittedNetwork(trainer.architecture.cpu(), record)
     validation, test = (score(fitted, problem, s) for s in (problem.validation, problem.test))
     print_records(
         "Scores",
@@ -245,12 +197,23 @@ def _save(
             for name in validation[task.name]
         ],
     )
+
+
+def _save(
+    fitted: FittedNetwork, problem: Problem, source: Source, training: TrainingOptions, out: Path
+) -> None:
+    """Write the model that `polytask predict` reads."""
+    import shutil
+
+    from polytask.evaluation.provenance import versions
+    from polytask.serving import save_predictor
+
     part = out / ".network"
     fitted.save(part)
     about = {
         "problem": problem.name,
-        "candidate": candidate,
-        "seed": seed,
+        "candidate": training.candidate,
+        "seed": training.seed,
         "data": source.fingerprint(),
         "versions": versions(),
     }

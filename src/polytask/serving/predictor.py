@@ -36,7 +36,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a bundle says about one task.
+    """What a predictor says about one task.
 
     Args:
         values: ``[N, ...]`` predictions in the user's units or labels.
@@ -107,8 +107,8 @@ class Predictor:
             column ``"<task> probability <label>"`` per class.
 
         Raises:
-            ValueError: A column is missing or of the wrong type (it is named); the bundle was not
-                made from a table.
+            ValueError: A column is missing or of the wrong type (it is named); the model was not
+                trained on a table.
         """
         import pandas as pd
 
@@ -206,7 +206,7 @@ def save_predictor(
     *,
     about: Mapping[str, Any],
 ) -> None:
-    """Write a bundle; an older one in the same folder is replaced as a whole.
+    """Write a predictor; an older one in the same folder is replaced as a whole.
 
     Args:
         folder: Where to.
