@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -47,7 +48,6 @@ from polytask.training import (
     TrainingStart,
     predict_outputs,
 )
-from polytask.training.fresh import ArchitectureFactory
 
 __all__ = [
     "ArchitectureFactory",
