@@ -20,7 +20,7 @@ from polytask.candidates import Budget, Candidate, NetworkMethod
 from polytask.candidates.run import RunSpec, execute_run, tune
 from polytask.evaluation import Comparison, compare
 from polytask.evaluation.analysis import CHOSEN_PER_TASK
-from polytask.problems import Problem
+from polytask.problems import FixedSource, Problem
 from polytask.runs import InlineExecutor, LocalExecutor
 from polytask.runs.progress import SweepObserver
 from polytask.runs.store import RunStore
@@ -458,6 +458,28 @@ def test_every_method_gets_the_same_number_of_trials(tmp_path):
     log = tmp_path / "log"
     run_fakes(tmp_path / "out", seeds=1, candidates=fakes(log), budget=Budget(trials=2))
     assert len(fits(log)) == 2 * 4
+
+
+class Counting(FixedSource):
+    """Counts how often the problem of each seed is built."""
+
+    resplits = True
+
+    def __init__(self):
+        super().__init__(tiny_problem())
+        self.built = []
+
+    def build(self, seed):
+        self.built.append(seed)
+        return tiny_problem(seed=seed)
+
+
+def test_a_problem_is_built_once_per_seed(tmp_path):
+    source = Counting()
+    source.problem(0)  # as the command line does, which shows it
+    result = run_fakes(tmp_path, problem=source, seeds=2)
+    assert result.is_complete, result.failures
+    assert source.built == [0, 1]
 
 
 def test_a_run_that_another_live_process_has_is_waited_for(tmp_path):

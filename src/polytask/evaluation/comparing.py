@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 import warnings
@@ -29,7 +30,7 @@ from polytask.files import write_atomically
 from polytask.problems.problem import Problem
 from polytask.problems.source import Source
 from polytask.problems.splitting import SplitPlan
-from polytask.runs.executor import Executor
+from polytask.runs.executor import Executor, InlineExecutor
 from polytask.runs.progress import SweepObserver, SweepProgress
 from polytask.runs.store import RunStore
 from polytask.runs.sweep import sweep
@@ -120,6 +121,7 @@ def compare(  # noqa: PLR0913 - the one call that a user makes; each argument is
     folder.write_plan(plan)
     _carry_out(
         runs,
+        source,
         folder,
         workers=workers,
         executor=executor,
@@ -140,6 +142,7 @@ def compare(  # noqa: PLR0913 - the one call that a user makes; each argument is
 
 def _carry_out(
     runs: Sequence[PlannedRun],
+    source: Source,
     folder: RunFolder,
     *,
     workers: int | None,
@@ -161,6 +164,9 @@ def _carry_out(
         if executor is None:
             done = sum(status == "done" for status in stored.values())
             executor = own = local_executor(specs, len(specs) - done, workers, folder.logs)
+        if isinstance(executor, InlineExecutor):
+            # What this process has built it need not read back and build again.
+            specs = [dataclasses.replace(spec, source=source) for spec in specs]
         sweep(
             specs,
             {key: run.record for key, run in unique.items()},
