@@ -8,7 +8,14 @@ from polytask.candidates.candidate import (
 )
 from polytask.candidates.fitted_groups import FittedGroups
 from polytask.candidates.grouped import GroupedNetworks
-from polytask.candidates.method import Budget, Fitted, FittedModel, Method, load_fitted
+from polytask.candidates.method import (
+    Budget,
+    Fitted,
+    FittedModel,
+    FittedOverTime,
+    Method,
+    load_fitted,
+)
 from polytask.candidates.naming import NamedMethod
 from polytask.candidates.network import FittedNetwork, NetworkMethod, architecture_by_name, fit_one
 from polytask.candidates.weight_proposals import simplex_grid
@@ -23,6 +30,7 @@ __all__ = [
     "FittedGroups",
     "FittedModel",
     "FittedNetwork",
+    "FittedOverTime",
     "GroupedNetworks",
     "Method",
     "NamedMethod",

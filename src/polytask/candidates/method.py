@@ -28,6 +28,7 @@ __all__ = [
     "FitRecord",
     "Fitted",
     "FittedModel",
+    "FittedOverTime",
     "Method",
     "Resumable",
     "load_fitted",
@@ -128,6 +129,27 @@ class Fitted(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write safetensors and JSON that ``load_fitted`` reads; never a pickle."""
+
+
+@runtime_checkable
+class FittedOverTime(Fitted, Protocol):
+    """A fit that can be looked at as it was after each moment of training, such as after each
+    context of a stream.
+
+    It is a ``Fitted`` as it was after the last moment: that is what is scored, saved and served.
+    Its snapshots are scored after training has ended, so that ``fit`` sees no test row.
+    """
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """Names ``[M]`` in the order of time, at least one; the same for every seed, so that a
+        stream whose order depends on the seed numbers its contexts.
+        """
+
+    def at(self, moment: int) -> Fitted:
+        """The model after the moment ``0 <= moment < M``; answers for every task, also for those
+        that had not come yet. The last one's outputs are this fit's own.
+        """
 
 
 class FittedModel(ABC):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from polytask.candidates.method import RATE_GRID, Budget, Fitted, Method, Resumable
+from polytask.candidates.method import RATE_GRID, Budget, Fitted, FittedOverTime, Method, Resumable
 from polytask.code import code_version
 from polytask.problems.problem import Problem
 from polytask.problems.source import Source
@@ -22,7 +22,7 @@ from polytask.problems.splits import SPLIT_NAMES, AnySplit
 from polytask.runs.measure import PeakMemory
 from polytask.runs.store import run_key
 
-__all__ = ["RunSpec", "execute_run", "spec_key", "spec_record"]
+__all__ = ["RunSpec", "execute_run", "score_moments", "spec_key", "spec_record"]
 
 #: A prediction that takes less is timed again and the fastest kept.
 SHORTEST_TIMING = 0.1
@@ -103,7 +103,8 @@ def execute_run(spec: RunSpec) -> dict[str, Any]:
     """Fit, choose among the trials on validation, read the test rows once, and record everything.
 
     Returns:
-        A record that JSON can hold; undefined numbers are None.
+        A record that JSON can hold; undefined numbers are None. A fit with moments has one entry
+        more, ``moments``, from ``score_moments``.
     """
     problem = (
         _load_problem(spec.source, spec.seed)
@@ -155,7 +156,46 @@ def execute_run(spec: RunSpec) -> dict[str, Any]:
             "notes": notes,
         }
     )
+    if isinstance(fitted, FittedOverTime):
+        result["moments"] = score_moments(fitted, problem, result["scores"])
     return result
+
+
+def score_moments(
+    fitted: FittedOverTime, problem: Problem, last: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Scores of every task after every moment, as plain values.
+
+    Args:
+        fitted: With its snapshots.
+        problem: The tasks.
+        last: Per task, split and metric the score after the last moment, which is not computed
+            again.
+
+    Returns:
+        ``names`` of the moments ``[M]``, and ``scores``: per task, split and metric a list ``[M]``.
+
+    Cost:
+        A prediction of the validation and of the test rows per moment but the last.
+    """
+    earlier = [fitted.at(moment) for moment in range(len(fitted.moments) - 1)]
+    found = {
+        part: [plain(score(one, problem, getattr(problem, part))) for one in earlier]
+        for part in ("validation", "test")
+    }
+    return {
+        "names": list(fitted.moments),
+        "scores": {
+            task: {
+                part: {
+                    metric: [*(scores[task][metric] for scores in found[part]), value]
+                    for metric, value in metrics.items()
+                }
+                for part, metrics in parts.items()
+            }
+            for task, parts in last.items()
+        },
+    }
 
 
 def tune(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import html
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from polytask.evaluation.analysis import CHOSEN_PER_TASK, Analysis, analyse
 from polytask.evaluation.plan import Plan, PlannedCandidate
-from polytask.evaluation.scores import Interval, ScoreTable, interval, mean_of_known
+from polytask.evaluation.scores import Interval, ScoreHistory, ScoreTable, interval, mean_of_known
 from polytask.evaluation.verdict import Verdict, VerdictFacts, reach_verdict
 
 if TYPE_CHECKING:
@@ -290,6 +291,48 @@ class Results:
         ]
         columns = ["candidate", "task", "seed", "split", "metric", "primary", "value", "run"]
         return pd.DataFrame(rows, columns=columns)
+
+    def history(self, split: Literal["validation", "test"] = "test") -> ScoreHistory | None:
+        """Scores after each moment of training; None where no finished run has moments.
+
+        Raises:
+            ValueError: Runs have different moments.
+        """
+        table = self.analysis.table
+        told = {
+            key: run.result["moments"]
+            for key, run in self.runs.items()
+            if run.result is not None and "moments" in run.result
+        }
+        names = {tuple(moments["names"]) for moments in told.values()}
+        if len(names) > 1:
+            raise ValueError(
+                f"The runs of a comparison must have the same moments, found {sorted(names)}."
+            )
+        if not names:
+            return None
+        (moments,) = names
+        real = len(self.candidates)
+        last = getattr(table, split)[:real]
+        values = np.full((*last.shape[:2], len(moments), last.shape[2]), np.nan)
+        values[:, :, -1] = last
+        for (c, candidate), (s, seed) in itertools.product(
+            enumerate(self.candidates), enumerate(self.seeds)
+        ):
+            for run in self.runs_of(candidate, seed):
+                for task, scores in told.get(run.key, {"scores": {}})["scores"].items():
+                    t = self.tasks.index(task)
+                    line = scores[split][self.plan.metrics[t]]
+                    values[c, s, :, t] = [_number(value) for value in line]
+        return ScoreHistory(
+            candidates=self.candidates,
+            seeds=self.seeds,
+            moments=moments,
+            tasks=self.tasks,
+            metrics=self.plan.metrics,
+            higher_is_better=table.higher_is_better,
+            values=values,
+        )
 
     def _score_table(self) -> ScoreTable:
         place = {task: t for t, task in enumerate(self.tasks)}

@@ -16,7 +16,7 @@ from polytask.runs.store import RunStore
 __all__ = ["RunFolder"]
 
 #: Of a run's result, what the lines of the results file leave out: it is per task, or long.
-NOT_IN_LINES = ("scores", "labels", "curves", "cosines")
+NOT_IN_LINES = ("scores", "labels", "curves", "cosines", "moments")
 HOW_IT_ENDED = ("status", "attempts", "error", "result")
 
 
@@ -147,7 +147,13 @@ def _records(runs: Mapping[str, Run]) -> Iterator[dict[str, Any]]:
         if run.result is None:
             continue
         facts = {name: value for name, value in run.result.items() if name not in NOT_IN_LINES}
+        moments = run.result.get("moments")
         for task in run.tasks:
+            over_time = (
+                {}
+                if moments is None
+                else {"moments": {**moments, "scores": moments["scores"][task]}}
+            )
             yield {
                 "run": run.key,
                 "candidates": list(run.candidates),
@@ -157,4 +163,5 @@ def _records(runs: Mapping[str, Run]) -> Iterator[dict[str, Any]]:
                 "scores": run.result["scores"][task],
                 "labels": run.result["labels"][task],
                 **facts,
+                **over_time,
             }

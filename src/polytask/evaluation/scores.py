@@ -1,6 +1,6 @@
 """Statistics across tasks: what a leaderboard says, computed from one table of scores.
 
-Shape legend: C candidates, S seeds, T tasks.
+Shape legend: C candidates, S seeds, M moments, T tasks.
 
 Every statistic is computed per seed over the tasks and then averaged over the seeds, so that an
 interval can stand beside it. A task whose score is undefined in a seed (AUC with one class in the
@@ -18,6 +18,7 @@ import numpy as np
 
 __all__ = [
     "Interval",
+    "ScoreHistory",
     "ScoreTable",
     "best_per_task",
     "delta_m",
@@ -72,6 +73,33 @@ class ScoreTable:
             test=np.concatenate([self.test, chosen["test"][None]]),
             complete=np.concatenate([self.complete, self.complete[choice].all(0)[None]]),
         )
+
+
+@dataclass(frozen=True)
+class ScoreHistory:
+    """Primary scores of every task after each moment of training, in the user's units.
+
+    The time axis of ``ScoreTable``: ``values[:, :, -1]`` is the table's own ``[C, S, T]``, on which
+    gains, tests and the verdict rest. A candidate whose fits have no moments has its scores there
+    and NaN before.
+
+    Args:
+        candidates: Names ``[C]``.
+        seeds: ``[S]``.
+        moments: Names ``[M]``, in the order of time.
+        tasks: Names ``[T]``.
+        metrics: Name of each task's primary metric ``[T]``.
+        higher_is_better: ``[T]``.
+        values: ``[C, S, M, T]``; NaN where there is no score.
+    """
+
+    candidates: tuple[str, ...]
+    seeds: tuple[int, ...]
+    moments: tuple[str, ...]
+    tasks: tuple[str, ...]
+    metrics: tuple[str, ...]
+    higher_is_better: np.ndarray
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
