@@ -1,4 +1,4 @@
-"""The card of a comparison: everything that is needed to repeat it, as plain values."""
+"""The provenance of a comparison: everything that is needed to repeat it, as plain values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def machine() -> dict[str, Any]:
 def make_provenance(
     *, seeds: tuple[int, ...], fingerprint: str, budget: dict[str, Any], command: str | None
 ) -> dict[str, Any]:
-    """The card of a comparison that starts now.
+    """The provenance of a comparison that starts now.
 
     Args:
         seeds: Of the comparison.
