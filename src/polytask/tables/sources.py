@@ -26,8 +26,9 @@ from polytask.problems.splitting import (
     stratified_split,
 )
 from polytask.problems.table_info import Column
-from polytask.tables.columns import infer_columns, plain_frame
+from polytask.tables.columns import column_names, infer_columns, plain_frame
 from polytask.tables.frames import frame_digest, load_frame, save_frame
+from polytask.tables.missing import blank_frame, parse_codes
 from polytask.tables.preprocessing import fit_table, transform_table
 from polytask.tables.targets import (
     Target,
@@ -63,6 +64,10 @@ class TableSource(Source):
         drop: Columns that are no inputs.
         split: How rows are split; stratified by all targets unless it names a column.
         categorical: Columns of numbers that are codes of categories.
+        missing: Codes that mean a missing cell: ``["-999", "flag=-1"]`` or ``{"flag": -1}``.
+        fold_case: Whether categories and classes that differ only in case or spaces are one.
+
+    Notes and the decimal sign that ``read_table`` found are taken from the table's ``attrs``.
 
     Raises:
         TypeError: The table is no DataFrame.
@@ -79,11 +84,14 @@ class TableSource(Source):
         drop: Collection[str] = (),
         split: SplitPlan | None = None,
         categorical: Collection[str] = (),
+        missing: Sequence[str] | Mapping[str, Any] = (),
+        fold_case: bool = False,
     ) -> None:
         self.name = name
-        self.drop = tuple(drop)
+        self.drop = tuple(map(str, drop))
         self.split = split or SplitPlan()
-        self.categorical = tuple(categorical)
+        self.categorical = tuple(map(str, categorical))
+        self.fold_case = fold_case
         if not hasattr(frame, "columns"):
             raise TypeError(
                 f"A table must be a pandas DataFrame, found {type(frame).__name__}; convert it, or"
@@ -93,8 +101,12 @@ class TableSource(Source):
             raise ValueError(
                 f"The table {name!r} has {len(frame)} rows; at least {FEWEST_ROWS} are needed."
             )
+        self.reading_notes = tuple(frame.attrs.get("notes", ()))
+        self.decimal = str(frame.attrs.get("decimal", "."))
         plain = plain_frame(frame)
         names = list(plain.columns)
+        self.missing = parse_codes(missing, names)
+        plain = blank_frame(plain, self.missing)
         for option, columns in (
             ("Dropped column", self.drop),
             ("Categorical column", self.categorical),
@@ -106,7 +118,8 @@ class TableSource(Source):
             check_column("Split column", column, names)
         self.targets = parse_targets(targets, names, {*self.drop, *aside})
         self.target_columns = tuple(
-            read_target(target, plain[target.column]) for target in self.targets
+            read_target(target, plain[target.column], fold_case=fold_case, decimal=self.decimal)
+            for target in self.targets
         )
         self.frame = plain
         # Row numbers stay those of the table, so that errors name the rows that the user sees.
@@ -119,7 +132,7 @@ class TableSource(Source):
                 " that is no target."
             )
         self.columns: tuple[Column, ...] = infer_columns(
-            self.frame[self.inputs], categorical=self.categorical
+            self.frame[self.inputs], categorical=self.categorical, decimal=self.decimal
         )
         self._groups = self._cells(self.split.by)
         words = self._cells(self.split.column)
@@ -134,7 +147,13 @@ class TableSource(Source):
         """Split, fit the preprocessing on the training rows, and encode."""
         rows = self.rows(seed)
         inputs = self.frame[self.inputs]
-        table = fit_table(inputs, rows=rows["train"], columns=self.columns)
+        table = fit_table(
+            inputs,
+            rows=rows["train"],
+            columns=self.columns,
+            missing=self.missing,
+            fold_case=self.fold_case,
+        )
         features = transform_table(table, inputs)
         values = {column.name: column.values for column in self.target_columns}
         kinds = {column.name: column.kind for column in self.target_columns}
@@ -149,7 +168,7 @@ class TableSource(Source):
             for part, index in ((part, torch.from_numpy(rows[part])) for part in SPLIT_NAMES)
         }
         notes = [*self._notes(rows), *(note for _, note in weighed if note)]
-        about = [f"column {c.name}: {c.note}" for c in table.columns if c.note]
+        about = self._column_notes(table.columns)
         notes += about[:MOST_COLUMN_NOTES]
         if len(about) > MOST_COLUMN_NOTES:
             notes.append(
@@ -241,13 +260,18 @@ class TableSource(Source):
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_frame(self.frame, folder / TABLE)
-        write_record(folder, self._settings())
+        record = self._settings()
+        if self.reading_notes:
+            record["notes"] = list(self.reading_notes)
+        write_record(folder, record)
 
     @classmethod
     def load(cls, folder: Path, record: Mapping[str, Any]) -> TableSource:
         split = record["split"]
+        frame = load_frame(folder / TABLE)
+        frame.attrs = {"notes": record.get("notes", []), "decimal": record.get("decimal", ".")}
         return cls(
-            load_frame(folder / TABLE),
+            frame,
             [Target(column, kind) for column, kind in record["targets"]],
             name=record["name"],
             drop=record["drop"],
@@ -255,10 +279,21 @@ class TableSource(Source):
                 fractions=tuple(split["fractions"]), by=split["by"], column=split["column"]
             ),
             categorical=record["categorical"],
+            missing=[f"{column}={code}" for column, code in record.get("missing", ())],
+            fold_case=record.get("fold_case", False),
         )
 
     def _settings(self) -> dict[str, Any]:
+        # What is as usual is left out: a fingerprint stays what it was before there was a choice.
+        chosen: dict[str, Any] = {}
+        if self.missing:
+            chosen["missing"] = [list(pair) for pair in self.missing]
+        if self.fold_case:
+            chosen["fold_case"] = True
+        if self.decimal != ".":
+            chosen["decimal"] = self.decimal
         return {
+            **chosen,
             "type": type(self).__name__,
             "name": self.name,
             "targets": [[target.column, target.kind] for target in self.targets],
@@ -286,7 +321,8 @@ class TableSource(Source):
         return cells.astype("str") if cells.dtype == object else cells
 
     def _notes(self, rows: Rows) -> list[str]:
-        notes = [note for column in self.target_columns for note in column.notes]
+        notes = [*self.reading_notes]
+        notes += [note for column in self.target_columns for note in column.notes]
         unlabelled = len(self.frame) - len(self._labelled)
         if unlabelled:
             notes.append(
@@ -295,6 +331,14 @@ class TableSource(Source):
         for column in self.target_columns:
             notes += column.coverage_notes(rows)
         return [*notes, *self._twins]
+
+    def _column_notes(self, columns: Sequence[Column]) -> list[str]:
+        return [f"column {c.name}: {note}" for c in columns if (note := self._note_of(c))]
+
+    def _note_of(self, column: Column) -> str:
+        """What is noted about a column; spellings are settled where they are folded."""
+        is_words = column.type in ("categorical", "boolean")
+        return "" if self.fold_case and is_words and column.used else column.note
 
     @functools.cached_property
     def _twins(self) -> tuple[str, ...]:
@@ -323,6 +367,8 @@ class TablesSource(Source):
         drop: Columns that are no inputs, in whichever tables have them.
         split: How the rows of every table are split.
         categorical: Columns of numbers that are codes of categories, in whichever tables have them.
+        missing: Codes that mean a missing cell; those of a column in whichever tables have it.
+        fold_case: Whether categories and classes that differ only in case or spaces are one.
     """
 
     def __init__(
@@ -333,6 +379,8 @@ class TablesSource(Source):
         drop: Collection[str] = (),
         split: SplitPlan | None = None,
         categorical: Collection[str] = (),
+        missing: Sequence[str] | Mapping[str, Any] = (),
+        fold_case: bool = False,
     ) -> None:
         if not tables:
             raise ValueError("At least one table is needed; give a table and a target per task.")
@@ -342,6 +390,8 @@ class TablesSource(Source):
                     raise ValueError(
                         f"{option} {column!r} is in none of the tables; check its name."
                     )
+        every = sorted({c for frame, _ in tables.values() for c in column_names(frame)})
+        codes = parse_codes(missing, every)
         self._join(
             name,
             {
@@ -352,6 +402,12 @@ class TablesSource(Source):
                     drop=[c for c in drop if c in set(map(str, frame.columns))],
                     split=split,
                     categorical=[c for c in categorical if c in set(map(str, frame.columns))],
+                    missing=[
+                        f"{column}={code}"
+                        for column, code in codes
+                        if column in {"", *column_names(frame)}
+                    ],
+                    fold_case=fold_case,
                 )
                 for task, (frame, target) in tables.items()
             },
