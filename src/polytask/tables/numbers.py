@@ -85,10 +85,11 @@ def find_numbers(cells: pd.Series[Any], *, decimal: str = ".") -> NumberReading 
     counts = cells.value_counts(sort=False)
     words = pd.Series(counts.index.to_numpy(), dtype="object")
     look = [word for word in words.head(FIRST_LOOK) if not _says_missing(word)]
-    if sum(is_number(word) for word in look) < (1 - MOST_ODD) * len(look):
-        # A few odd cells may well come first in a long column.
-        if len(look) < FIRST_LOOK or sum(map(is_number, look)) < len(look) / 2:
-            return None
+    fitting = sum(is_number(word) for word in look)
+    # A few odd cells may well come first in a long column.
+    share = 1 - MOST_ODD if len(look) < FIRST_LOOK else 0.5
+    if fitting < share * len(look):
+        return None
     if words.str.fullmatch(r"0\d+").any():
         return None  # codes: a number does not begin with a zero
     form = _form(list(words), decimal)
@@ -155,10 +156,8 @@ def _number(text: str, form: str) -> float:
         # 17.3e-2 is the float that 0.173 is, 17.3 / 100 need not be.
         digits += "e-2" if percent == "%" else "e-3"
     number = float(digits)
-    minus = (
-        (found["sign"] == "-") + (found["inner"] == "-") + bool(found["trailing"]) + bool(opened)
-    )
-    return -number if minus == 1 else number
+    signs = [found["sign"] == "-", found["inner"] == "-", bool(found["trailing"]), bool(opened)]
+    return -number if sum(signs) == 1 else number
 
 
 def _form(words: list[str], decimal: str) -> str:

@@ -8,8 +8,8 @@ c_j - 1, and c_j for whatever is missing, unseen or too rare to learn from: rare
 training rows share that code, so that it has been trained before an unseen category needs it.
 Float32 holds every whole number up to 2^24, far more than ``MAX_CATEGORIES``.
 
-What was fitted is written as JSON and plain arrays: a pickled transformer would run code when an untrusted model is
-loaded.
+What was fitted is written as JSON and plain arrays: a pickled transformer would run code when an
+untrusted model is loaded.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from polytask.tables.text import fit_text, text_components
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["feature_table", "fit_table", "transform_table"]
+__all__ = ["feature_table", "fit_table", "readable_cells", "transform_table"]
 
 #: A column with more categories is hardly one any more; the rarer ones are folded into the code for
 #: unseen ones.
@@ -171,6 +171,15 @@ def feature_table(info: TableInfo, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(dict(enumerate(columns)))
 
 
+def readable_cells(column: Column, series: pd.Series[Any]) -> pd.Series[Any]:
+    """The cells of a column of numbers as numbers, of dates as dates; missing where unreadable."""
+    if column.type == "date":
+        return _as_dates(series, column.date_format)
+    if series.dtype.kind in "if":
+        return series
+    return _as_numbers(series, column.number_format)
+
+
 def _with_scales(info: TableInfo, plain: pd.DataFrame, rows: np.ndarray) -> TableInfo:
     """The centres and scales of the training rows.
 
@@ -264,7 +273,7 @@ def _features(
             return []
         return [CategoricalFeature(name=column.name, categories=tuple(sorted(frequent)))]
     if column.type == "numeric":
-        numbers = train if train.dtype.kind in "if" else _as_numbers(train, column.number_format)
+        numbers = readable_cells(column, train)
         varies = numbers.nunique() > 1 or (numbers.nunique() == 1 and bool(numbers.isna().any()))
         return [NumericFeature(name=column.name, column=column.name)] if varies else []
     dates = _as_dates(train, column.date_format)

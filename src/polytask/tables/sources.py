@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -28,8 +27,9 @@ from polytask.problems.splitting import (
 from polytask.problems.table_info import Column
 from polytask.tables.columns import column_names, infer_columns, plain_frame
 from polytask.tables.frames import frame_digest, load_frame, save_frame
+from polytask.tables.guards import identifier_notes, leak_notes, time_notes, twin_notes
 from polytask.tables.missing import blank_frame, parse_codes
-from polytask.tables.preprocessing import fit_table, transform_table
+from polytask.tables.preprocessing import fit_table, readable_cells, transform_table
 from polytask.tables.targets import (
     Target,
     check_column,
@@ -48,6 +48,7 @@ FEWEST_ROWS = 10
 TABLE = "table.npz"
 #: Columns whose notes are listed one by one.
 MOST_COLUMN_NOTES = 10
+MORE_NOTES = " more columns have notes; the schema shows them"
 
 
 class TableSource(Source):
@@ -171,9 +172,7 @@ class TableSource(Source):
         about = self._column_notes(table.columns)
         notes += about[:MOST_COLUMN_NOTES]
         if len(about) > MOST_COLUMN_NOTES:
-            notes.append(
-                f"{len(about) - MOST_COLUMN_NOTES} more columns have notes; the schema shows them"
-            )
+            notes.append(f"{len(about) - MOST_COLUMN_NOTES}{MORE_NOTES}")
         return Problem(
             name=self.name,
             train=parts["train"],
@@ -330,7 +329,7 @@ class TableSource(Source):
             )
         for column in self.target_columns:
             notes += column.coverage_notes(rows)
-        return [*notes, *self._twins]
+        return [*notes, *self._guards]
 
     def _column_notes(self, columns: Sequence[Column]) -> list[str]:
         return [f"column {c.name}: {note}" for c in columns if (note := self._note_of(c))]
@@ -340,22 +339,41 @@ class TableSource(Source):
         is_words = column.type in ("categorical", "boolean")
         return "" if self.fold_case and is_words and column.used else column.note
 
+    def all_notes(self, problem: Problem) -> list[str]:
+        """The notes of one of its problems, with those of all columns."""
+        table = problem.table
+        about = self._column_notes(table.columns if table is not None else self.columns)
+        others = [n for n in problem.notes if n not in about and not n.endswith(MORE_NOTES)]
+        return [*others, *about]
+
     @functools.cached_property
-    def _twins(self) -> tuple[str, ...]:
-        """Notes about targets that equal each other, or an input."""
-        notes: list[str] = []
-        first: dict[bytes, str] = {}
-        for target in self.targets:
-            key = _pattern(self.frame[target.column])
-            if key in first:
-                notes.append(f"targets {first[key]} and {target.column} are identical in every row")
-            first.setdefault(key, target.column)
+    def _guards(self) -> tuple[str, ...]:
+        """Notes about inputs that may give a target away, and about rows in time order."""
+        import pandas as pd
+
+        twins = twin_notes(self.frame, [target.column for target in self.targets], self.columns)
+        numbers, words, dates = {}, {}, {}
         for column in self.columns:
-            twin = first.get(_pattern(self.frame[column.name])) if column.used else None
-            if twin is not None:
-                says = f"column {column.name} says the same as target {twin} in every row"
-                notes += [f"{says}; drop it unless it is known beforehand"]
-        return tuple(notes)
+            cells = self.frame[column.name]
+            if column.type == "numeric":
+                numbers[column.name] = readable_cells(column, cells).to_numpy(dtype=np.float64)
+            elif column.type in ("categorical", "boolean"):
+                words[column.name] = pd.factorize(cells)[0]
+            elif column.type == "date":
+                dates[column.name] = readable_cells(column, cells)
+        known = {f"column {name} " for name in (*numbers, *words) if _starts(twins, name)}
+        leaks = [
+            note
+            for note in leak_notes(numbers, words, self.target_columns)
+            if not any(note.startswith(start) for start in known)
+        ]
+        is_random = self.split.by is None and self.split.column is None
+        return (
+            *twins,
+            *leaks,
+            *identifier_notes(self.frame, self.columns),
+            *(time_notes(dates) if is_random else ()),
+        )
 
 
 class TablesSource(Source):
@@ -481,19 +499,5 @@ class TablesSource(Source):
         return cls.from_sources(sources, name=record["name"])
 
 
-def _pattern(series: pd.Series[Any]) -> bytes:
-    """Equal for columns that say the same, be it in other words (yes and no for 1 and 0).
-
-    Where most values occur once, which cells are equal says nothing, and the values themselves are
-    compared.
-    """
-    import pandas as pd
-
-    codes, values = pd.factorize(series)
-    if len(values) <= len(codes) / 2:
-        record = codes.astype(np.int64).tobytes()
-    elif series.dtype == object:
-        record = json.dumps([codes.tolist(), list(values)]).encode()
-    else:
-        record = series.to_numpy(dtype=np.float64).tobytes()
-    return hashlib.sha256(record).digest()
+def _starts(notes: Sequence[str], column: str) -> bool:
+    return any(note.startswith(f"column {column} ") for note in notes)
