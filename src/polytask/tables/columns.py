@@ -73,11 +73,12 @@ def plain_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 def column_names(frame: pd.DataFrame) -> list[str]:
     """The names of the columns as texts; levels of names are joined by a space."""
+    names: list[Any] = list(frame.columns)
     return [
         " ".join(str(level) for level in name if str(level))
         if isinstance(name, tuple)
         else str(name)
-        for name in frame.columns
+        for name in names
     ]
 
 
@@ -209,21 +210,27 @@ def _infer_text(
     numbers = read_numbers(values, decimal)
     if numbers is not None:
         return _numeric_text(column, name, values, numbers)
-    many = distinct > FEWEST_IDENTIFIERS
-    if dates is not None:
-        return (
-            column("unreadable", f"left out: {dates.note}")
-            if many
-            else column("categorical", f"read as categories: {dates.note}")
-        )
-    if many and distinct >= TEXT_SHARE * len(values) and looks_like_text(values):
-        return column("text")
-    if many and distinct >= IDENTIFIER_SHARE * len(values):
-        return column(
-            "identifier",
-            f"left out: {distinct} different texts in {len(values)} rows look like an identifier",
-        )
-    return column("categorical", spelling)
+    if dates is not None and distinct > FEWEST_IDENTIFIERS:
+        return column("unreadable", f"left out: {dates.note}")
+    note = spelling if dates is None else f"read as categories: {dates.note}"
+    return _infer_words(column, values, distinct, note)
+
+
+def _infer_words(
+    column: Callable[..., Column], values: pd.Series[Any], distinct: int, note: str
+) -> Column:
+    """Free text, identifiers or categories, by how many texts differ and how long they are."""
+    if distinct > FEWEST_IDENTIFIERS:
+        share = distinct / len(values)
+        if share >= TEXT_SHARE and looks_like_text(values):
+            return column("text")
+        if share >= IDENTIFIER_SHARE:
+            return column(
+                "identifier",
+                f"left out: {distinct} different texts in {len(values)} rows look like an"
+                " identifier",
+            )
+    return column("categorical", note)
 
 
 def read_numbers(values: pd.Series[Any], decimal: str = ".") -> NumberReading | None:

@@ -60,7 +60,7 @@ def extreme_notes(name: str, numbers: np.ndarray, *, is_target: bool) -> list[st
                 f" {low:.4g} and {high:.4g}): a slip? correct the cell or leave it empty"
             )
     large = (np.abs(present) > EXACT) & (present % 1 == 0)
-    if not is_target and 0 < large.sum() and high <= LARGEST and (present % 1 == 0).all():
+    if not is_target and large.sum() > 0 and high <= LARGEST and (present % 1 == 0).all():
         notes.append(
             f"{count_of(int(large.sum()), 'whole number')} of `{name}` above 2^53 are rounded to"
             " floats; leave the column out if it is an identifier"

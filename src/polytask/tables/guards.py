@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polytask.problems.table_info import Column
+from polytask.tables.preprocessing import readable_cells
 from polytask.tables.targets import TargetColumn
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["identifier_notes", "leak_notes", "time_notes", "twin_notes"]
+__all__ = ["guard_notes", "identifier_notes", "leak_notes", "time_notes", "twin_notes"]
 
 #: Area under the ROC curve, or rank correlation, from which one input gives a target away.
 ALL_BUT_CERTAIN = 0.9999
@@ -35,9 +36,46 @@ MOST_ROWS = 20_000
 MOST_COLUMNS = 200
 #: Categories that tell a class say nothing if nearly every row has its own.
 FEWEST_ROWS_PER_CATEGORY = 5
+FEWEST_OF_A_CLASS = 5
 FEWEST_TIMES = 10
-ID_LIKE = re.compile(r"(?:.*[^a-z])?(?:id|ids|key|uuid|guid|index|idx|nr|no|number|num)", re.I)
+ID_LIKE = re.compile(
+    r"(?:.*[^a-z])?(?:id|ids|key|uuid|guid|index|idx|nr|no|number|num)", re.IGNORECASE
+)
 WORD_ENDS_IN_ID = re.compile(r".*[a-z](?:Id|ID|Nr|No|Key)")
+
+
+def guard_notes(
+    frame: pd.DataFrame,
+    columns: Sequence[Column],
+    targets: Sequence[TargetColumn],
+    *,
+    is_random: bool,
+) -> tuple[str, ...]:
+    """All notes of this file about a plain table.
+
+    Args:
+        frame: The whole table.
+        columns: Its inputs.
+        targets: Its targets.
+        is_random: Whether rows are split at random, so that their order matters.
+    """
+    import pandas as pd
+
+    notes = twin_notes(frame, [target.name for target in targets], columns)
+    numbers, words, dates = {}, {}, {}
+    for column in columns:
+        cells = frame[column.name]
+        if any(note.startswith(f"column {column.name} says") for note in notes):
+            continue
+        if column.type == "numeric":
+            numbers[column.name] = readable_cells(column, cells).to_numpy(dtype=np.float64)
+        elif column.type in ("categorical", "boolean"):
+            words[column.name] = pd.factorize(cells)[0]
+        elif column.type == "date":
+            dates[column.name] = readable_cells(column, cells)
+    notes += leak_notes(numbers, words, targets)
+    notes += identifier_notes(frame, columns)
+    return (*notes, *(time_notes(dates) if is_random else ()))
 
 
 def leak_notes(
@@ -135,37 +173,47 @@ def twin_notes(frame: pd.DataFrame, targets: Sequence[str], columns: Sequence[Co
 
 def _gives_away(name: str, values: np.ndarray, target: TargetColumn, rows: np.ndarray) -> str:
     """A note if the order of one input is nearly that of a target; empty if it is not."""
-    from scipy.stats import rankdata
-
     there = ~np.isnan(values)
     if there.sum() < max(FEWEST_LABELS, 0.5 * len(values)):
         return ""
-    ranks = rankdata(values[there])
-    if ranks.min() == ranks.max():
-        return ""
     if not target.labels:
-        own = rankdata(target.values[rows][there])
-        if own.min() == own.max():
-            return ""
-        order = float(np.corrcoef(ranks, own)[0, 1])
+        order = _rank_correlation(values[there], target.values[rows][there])
         if abs(order) < ALL_BUT_CERTAIN:
             return ""
         return (
             f"column {name} is nearly a function of target {target.name} (rank correlation"
             f" {order:.4f}): known only afterwards? drop it then"
         )
-    codes = target.codes[rows][there]
-    if len(target.labels) != 2 or min((codes == 0).sum(), (codes == 1).sum()) < 5:
-        return ""
-    positive = int((codes == 1).sum())
-    won = ranks[codes == 1].sum() - positive * (positive + 1) / 2
-    area = won / (positive * (len(codes) - positive))
-    if max(area, 1 - area) < ALL_BUT_CERTAIN:
+    area = _area(values[there], target.codes[rows][there]) if len(target.labels) == 2 else 0.5
+    if area < ALL_BUT_CERTAIN:
         return ""
     return (
-        f"column {name} alone tells target {target.name} (AUC {max(area, 1 - area):.4f}): known"
-        " only afterwards? drop it then"
+        f"column {name} alone tells target {target.name} (AUC {area:.4f}): known only afterwards?"
+        " drop it then"
     )
+
+
+def _rank_correlation(values: np.ndarray, target: np.ndarray) -> float:
+    """Spearman's; 0 where one of both does not vary."""
+    from scipy.stats import rankdata
+
+    ranks, own = rankdata(values), rankdata(target)
+    if ranks.min() == ranks.max() or own.min() == own.max():
+        return 0.0
+    return float(np.corrcoef(ranks, own)[0, 1])
+
+
+def _area(values: np.ndarray, codes: np.ndarray) -> float:
+    """Area under the ROC curve in the better direction; 1/2 where a class has few rows."""
+    from scipy.stats import rankdata
+
+    positive = int((codes == 1).sum())
+    negative = len(codes) - positive
+    if min(positive, negative) < FEWEST_OF_A_CLASS:
+        return 0.5
+    won = rankdata(values)[codes == 1].sum() - positive * (positive + 1) / 2
+    area = float(won / (positive * negative))
+    return max(area, 1 - area)
 
 
 def _tells_class(codes: np.ndarray, classes: np.ndarray) -> bool:

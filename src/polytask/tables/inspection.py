@@ -18,7 +18,8 @@ from polytask.tables.sources import TableSource
 if TYPE_CHECKING:
     import pandas as pd
 
-    from polytask.problems.splitting import SplitPlan
+    from polytask.problems.splitting import Rows, SplitPlan
+    from polytask.tables.targets import TargetColumn
 
 __all__ = ["Inspection", "inspect", "inspect_source"]
 
@@ -134,6 +135,7 @@ def inspect_source(source: TableSource, seed: int = 0) -> Inspection:
     assert problem.table is not None
     read = {column.name: column for column in problem.table.columns}
     targets = {column.name: column for column in source.target_columns}
+    rows = source.rows(seed)
     columns: dict[str, dict[str, Any]] = {}
     for row in source.schema():
         name, role = row["column"], row["role"]
@@ -148,7 +150,10 @@ def inspect_source(source: TableSource, seed: int = 0) -> Inspection:
         name=source.name,
         rows=len(source.frame),
         columns=columns,
-        targets={name: _target(column, source, seed) for name, column in targets.items()},
+        targets={
+            task["name"]: {**_target(targets[task["name"]], rows), "metric": task["metrics"][0]}
+            for task in problem.summary()["tasks"]
+        },
         split={part: len(split) for part, split in problem.splits.items()},
         notes=tuple(source.all_notes(problem)),
     )
@@ -165,7 +170,7 @@ def _input(column: Column, role: str, series: pd.Series[Any]) -> dict[str, Any]:
     }
 
 
-def _cells(target: Any) -> pd.Series[Any]:
+def _cells(target: TargetColumn) -> pd.Series[Any]:
     import pandas as pd
 
     return pd.Series(target.values)
@@ -191,8 +196,7 @@ def _statistics(cells: pd.Series[Any]) -> dict[str, Any]:
     return {**found, "most": str(counts.index[0]), "most_rows": int(counts.iloc[0])}
 
 
-def _target(column: Any, source: TableSource, seed: int) -> dict[str, Any]:
-    rows = source.rows(seed)
+def _target(column: TargetColumn, rows: Rows) -> dict[str, Any]:
     about: dict[str, Any] = {
         "kind": type(column.kind).__name__.lower(),
         "labels": int((column.codes >= 0).sum()),

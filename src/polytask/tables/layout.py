@@ -67,7 +67,8 @@ def find_layout(text: str, *, skip_rows: int | None = None) -> Layout:
         ValueError: ``skip_rows`` leaves no line.
     """
     lines = list(io.StringIO(text, newline=None))
-    start, delimiter, comments = (skip_rows or 0), "", []
+    start, delimiter = skip_rows or 0, ""
+    comments: list[str] = []
     if skip_rows is None:
         start, delimiter, comments = _opening_lines(lines)
     body = lines[start:]

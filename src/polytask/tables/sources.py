@@ -27,9 +27,9 @@ from polytask.problems.splitting import (
 from polytask.problems.table_info import Column
 from polytask.tables.columns import column_names, infer_columns, plain_frame
 from polytask.tables.frames import frame_digest, load_frame, save_frame
-from polytask.tables.guards import identifier_notes, leak_notes, time_notes, twin_notes
+from polytask.tables.guards import guard_notes
 from polytask.tables.missing import blank_frame, parse_codes
-from polytask.tables.preprocessing import fit_table, readable_cells, transform_table
+from polytask.tables.preprocessing import fit_table, transform_table
 from polytask.tables.targets import (
     Target,
     check_column,
@@ -349,31 +349,8 @@ class TableSource(Source):
     @functools.cached_property
     def _guards(self) -> tuple[str, ...]:
         """Notes about inputs that may give a target away, and about rows in time order."""
-        import pandas as pd
-
-        twins = twin_notes(self.frame, [target.column for target in self.targets], self.columns)
-        numbers, words, dates = {}, {}, {}
-        for column in self.columns:
-            cells = self.frame[column.name]
-            if column.type == "numeric":
-                numbers[column.name] = readable_cells(column, cells).to_numpy(dtype=np.float64)
-            elif column.type in ("categorical", "boolean"):
-                words[column.name] = pd.factorize(cells)[0]
-            elif column.type == "date":
-                dates[column.name] = readable_cells(column, cells)
-        known = {f"column {name} " for name in (*numbers, *words) if _starts(twins, name)}
-        leaks = [
-            note
-            for note in leak_notes(numbers, words, self.target_columns)
-            if not any(note.startswith(start) for start in known)
-        ]
         is_random = self.split.by is None and self.split.column is None
-        return (
-            *twins,
-            *leaks,
-            *identifier_notes(self.frame, self.columns),
-            *(time_notes(dates) if is_random else ()),
-        )
+        return guard_notes(self.frame, self.columns, self.target_columns, is_random=is_random)
 
 
 class TablesSource(Source):
@@ -497,7 +474,3 @@ class TablesSource(Source):
         folders = {task: folder / f"table-{i}" for i, task in enumerate(record["tasks"])}
         sources = {task: TableSource.load(f, read_record(f)) for task, f in folders.items()}
         return cls.from_sources(sources, name=record["name"])
-
-
-def _starts(notes: Sequence[str], column: str) -> bool:
-    return any(note.startswith(f"column {column} ") for note in notes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Literal
 
 from polytask.tables.columns import as_text as texts_of
 from polytask.tables.layout import find_header
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["SPREADSHEET_ENDINGS", "read_spreadsheet"]
 
 #: The package that reads files of an ending.
-SPREADSHEET_ENDINGS = {".xlsx": "openpyxl", ".xlsm": "openpyxl", ".xls": "xlrd"}
+SPREADSHEET_ENDINGS: dict[str, Literal["openpyxl", "xlrd"]] = {
+    ".xlsx": "openpyxl",
+    ".xlsm": "openpyxl",
+    ".xls": "xlrd",
+}
 SNIFFED_ROWS = 60
 
 
@@ -52,7 +57,9 @@ def read_spreadsheet(
             " 'polytask[excel]'."
         ) from error
     try:
-        sheets = pd.read_excel(file, sheet_name=None, header=None, dtype=object, engine=engine)
+        sheets = pd.read_excel(
+            io.BytesIO(file.read()), sheet_name=None, header=None, dtype=object, engine=engine
+        )
     except Exception as error:  # each package has errors of its own, zip's and struct's among them
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ValueError(
@@ -74,19 +81,23 @@ def read_spreadsheet(
 
 def _table(sheet: pd.DataFrame, skip_rows: int | None) -> tuple[pd.DataFrame, list[str]]:
     """The cells below the header, typed column by column."""
+    import pandas as pd
+
     sheet = sheet.iloc[skip_rows or 0 :]
     sheet = sheet[sheet.notna().any(axis=1)].loc[:, lambda s: s.notna().any(axis=0)]
-    start = [["" if cell != cell else str(cell) for cell in row] for row in _cells(sheet)]
+    start = _words(sheet.head(SNIFFED_ROWS))
     above, units, notes = find_header(start, titles=skip_rows is None)
-    header = [
-        str(cell).strip() if cell == cell and str(cell).strip() else f"column {i + 1}"
-        for i, cell in enumerate(sheet.iloc[above])
-    ]
+    header = [name.strip() or f"column {i + 1}" for i, name in enumerate(start[above])]
     data = sheet.iloc[above + 1 + units :].reset_index(drop=True)
-    data.columns = header  # type: ignore[assignment]
+    data.columns = pd.Index(header)
     return data.infer_objects(), notes
 
 
-def _cells(sheet: pd.DataFrame) -> list[list[Any]]:
-    rows: list[list[Any]] = sheet.head(SNIFFED_ROWS).astype(object).to_numpy().tolist()
-    return [[float("nan") if cell is None else cell for cell in row] for row in rows]
+def _words(sheet: pd.DataFrame) -> list[list[str]]:
+    cells = zip(
+        sheet.to_numpy(dtype=object).tolist(), sheet.isna().to_numpy().tolist(), strict=True
+    )
+    return [
+        ["" if is_empty else str(cell) for cell, is_empty in zip(row, empty, strict=True)]
+        for row, empty in cells
+    ]
