@@ -32,7 +32,7 @@ MONTH = rf"(?:{MONTHS})\.?"
 DAYS = r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? +)?"
 #: Forms of the day. Where day and month cannot be told apart, the first order that reads every
 #: value is taken and named in a note.
-D = r"(?:0?[1-9]|[12]\d|3[01])"  # a day, or a month
+D = r"(?:[12]\d|3[01]|0?[1-9])"  # a day, or a month
 DAY_FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (rf"\d{{4}}-{D}-{D}", ("%Y-%m-%d",)),
     (rf"\d{{4}}/{D}/{D}", ("%Y/%m/%d",)),

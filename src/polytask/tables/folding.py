@@ -24,6 +24,8 @@ def folded(cells: pd.Series[Any], *, like_most: bool = False) -> pd.Series[Any]:
         like_most: Whether each is spelled as most of its kind are (for people); otherwise all are
             in lower case, which needs no other cell.
     """
+    import pandas as pd
+
     counts = cells.value_counts()
     spelled: dict[str, str] = {}
     for word in sorted(counts.index, key=lambda w: (-counts[w], w)):
@@ -31,7 +33,8 @@ def folded(cells: pd.Series[Any], *, like_most: bool = False) -> pd.Series[Any]:
     words: Mapping[str, str] = {
         word: spelled[fold(word)] if like_most else fold(word) for word in counts.index
     }
-    return cells.map(words, na_action="ignore").astype("object")
+    found = [words.get(word) if isinstance(word, str) else None for word in cells]
+    return pd.Series(found, index=cells.index, dtype="object")
 
 
 def spelling_notes(what: str, cells: pd.Series[Any]) -> list[str]:
