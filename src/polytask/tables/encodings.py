@@ -25,8 +25,8 @@ MOST_CONTROL = 0.01
 MOST_BYTES = 200_000
 #: Encodings of several bytes per letter, with the letters that a text in them mostly has.
 EASTERN = (
-    ("cp949", re.compile("[\uac00-\ud7a3]"), 0.7),
     ("cp932", re.compile("[\u3040-\u30ff]"), 0.3),
+    ("cp949", re.compile("[\uac00-\ud7a3]"), 0.7),
     ("gb18030", re.compile("[\u4e00-\u9fff]"), 0.8),
     ("big5", re.compile("[\u4e00-\u9fff]"), 0.8),
 )

@@ -145,21 +145,24 @@ def find_delimiter(lines: Sequence[str]) -> str:
             best, best_cells = delimiter, widths[0]
     if best_cells > 1:
         return best
-    # Lines of a title above the header have no delimiter, or another number of them.
+    # Lines of a title above the header have no delimiter, or another number of them; the comma of
+    # decimals cuts the rows of numbers, but not their header.
+    most = 1
     for delimiter in (*DELIMITERS, SPACES):
         widths = [len(row) for row, _ in _rows(first, delimiter)]
         width = Counter(widths[-SNIFFED_LINES:]).most_common(1)[0][0]
         table = widths[widths.index(width) :]
         agreeing = table.count(width)
-        if width > best_cells and agreeing > 1 and agreeing >= AGREEING * len(table):
-            best, best_cells = delimiter, width
+        fits = width > 1 and agreeing >= AGREEING * len(table)
+        if fits and (agreeing, width) > (most, best_cells):
+            best, best_cells, most = delimiter, width, agreeing
     return best
 
 
 def _opening_lines(lines: Sequence[str]) -> tuple[int, str, list[str]]:
     """Lines before the table's own, the delimiter that one of them names, and the comments."""
     start, delimiter = 0, ""
-    named = SEPARATOR_LINE.fullmatch(lines[0].strip())
+    named = SEPARATOR_LINE.fullmatch(lines[0].strip("\ufeff\r\n "))
     if named is not None:
         start, delimiter = 1, named[1].replace("\\t", "\t")
     comments = []

@@ -381,7 +381,7 @@ class TablesSource(Source):
             raise ValueError("At least one table is needed; give a table and a target per task.")
         for option, columns in (("Dropped column", drop), ("Categorical column", categorical)):
             for column in columns:
-                if not any(column in map(str, frame.columns) for frame, _ in tables.values()):
+                if not any(column in column_names(frame) for frame, _ in tables.values()):
                     raise ValueError(
                         f"{option} {column!r} is in none of the tables; check its name."
                     )
@@ -394,9 +394,9 @@ class TablesSource(Source):
                     frame,
                     [target],
                     name=task,
-                    drop=[c for c in drop if c in set(map(str, frame.columns))],
+                    drop=[c for c in drop if c in set(column_names(frame))],
                     split=split,
-                    categorical=[c for c in categorical if c in set(map(str, frame.columns))],
+                    categorical=[c for c in categorical if c in set(column_names(frame))],
                     missing=[
                         f"{column}={code}"
                         for column, code in codes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Collection
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -57,9 +58,12 @@ def read_spreadsheet(
             " 'polytask[excel]'."
         ) from error
     try:
-        sheets = pd.read_excel(
-            io.BytesIO(file.read()), sheet_name=None, header=None, dtype=object, engine=engine
-        )
+        with warnings.catch_warnings():
+            # About styles that are not read, and about engines of later versions of pandas.
+            warnings.simplefilter("ignore")
+            sheets = pd.read_excel(
+                io.BytesIO(file.read()), sheet_name=None, header=None, dtype=object, engine=engine
+            )
     except Exception as error:  # each package has errors of its own, zip's and struct's among them
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ValueError(
