@@ -100,6 +100,12 @@ def test_an_order_that_is_a_guess_is_noted(cells, form, first):
     assert str(parse_dates(pd.Series(cells), form)[0])[:10] == first
 
 
+def test_dots_say_that_the_day_stands_first():
+    column = infer(["03.04.2023", "01.02.2023"])
+    assert (column.date_format, column.note) == ("%d.%m.%Y", "")
+    assert infer(["12.29.2023", "01.02.2023"]).date_format == "%m.%d.%Y"
+
+
 def test_one_family_settles_the_order_of_another():
     column = infer(["14/03/2023", "04/03/2023", "05-03-2023", "06-03-2023"])
     assert column.date_format == "%d/%m/%Y|%d-%m-%Y"

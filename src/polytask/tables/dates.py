@@ -268,7 +268,8 @@ def _orders(
         forms = readable[family]
         fitting = [f for f in forms if _order(f) in settled] if len(settled) == 1 else []
         taken.append((fitting or forms)[0])
-        if len(forms) > 1 and not fitting:
+        # With dots the day stands first wherever people write so.
+        if len(forms) > 1 and not fitting and not forms[0].startswith("%d."):
             guessed.append(taken[-1])
     return taken, " and ".join(guessed)
 
