@@ -23,6 +23,7 @@ __all__ = ["DataOptions", "print_records", "show_data", "show_inspection"]
 DATA_PANEL = "Data"
 #: What is printed of wide tables.
 MOST_COLUMNS, MOST_NOTES = 60, 40
+WIDTH_OF_FILES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,4 +301,8 @@ def print_records(title: str, rows: Iterable[Mapping[str, object]]) -> None:
     for record in records:
         # Names come from data: Text keeps square brackets from being read as markup.
         table.add_row(*(Text("" if value is None else str(value)) for value in record.values()))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        # A file or a pipe has no edge to fold at.
+        console = Console(width=max(console.width, WIDTH_OF_FILES))
+    console.print(table)
