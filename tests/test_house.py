@@ -230,7 +230,7 @@ def test_version_is_printed():
 
 def test_every_command_has_help_with_an_example():
     names = [name for name, _ in cli.commands()]
-    assert names == ["compare", "datasets", "group", "predict", "report", "train"]
+    assert names == ["compare", "datasets", "group", "inspect", "predict", "report", "train"]
     for name in names:
         done = polytask_command(name, "--help")
         assert done.returncode == 0, done.stderr

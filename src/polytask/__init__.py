@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from polytask.encoders import MLP
     from polytask.evaluation import Comparison, compare
     from polytask.problems import Problem
-    from polytask.tables import from_tables
+    from polytask.tables import from_tables, inspect
     from polytask.tasks import Binary, Multiclass, Regression, Task
     from polytask.training import Trainer, TrainingSettings
 
@@ -40,6 +40,7 @@ __all__ = [
     "__version__",
     "compare",
     "from_tables",
+    "inspect",
 ]
 
 #: What each subpackage offers here, so that a name can be found without loading the others.
@@ -49,7 +50,7 @@ _EXPORTS = {
     "encoders": ("MLP",),
     "evaluation": ("Comparison", "compare"),
     "problems": ("Problem",),
-    "tables": ("from_tables",),
+    "tables": ("from_tables", "inspect"),
     "tasks": ("Binary", "Multiclass", "Regression", "Task"),
     "training": ("Trainer", "TrainingSettings"),
 }

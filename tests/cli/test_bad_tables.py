@@ -93,7 +93,9 @@ def test_bad_tables_end_in_one_line(tmp_path, capsys, table, words, message):
     [
         ("empty.csv", b"", "is empty"),
         ("header.csv", b"a,b\n", "is empty: it has no row of data"),
-        ("latin.csv", "a,straße\n1,2\n".encode("latin-1"), "is not UTF-8 text"),
+        ("picture.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(32)), "its bytes are no text"),
+        ("sheet.xlsx", b"PK", "is no whole spreadsheet"),
+        ("many.csv", b"a,b\n" + b"x" * 150_000 + b",1\n", "has 1 rows"),
         ("torn.csv.gz", b"\x1f\x8b\x08", "cannot be read"),
         ("table.docx", b"PK", "no kind of table"),
     ],

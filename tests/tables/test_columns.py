@@ -76,7 +76,11 @@ def test_a_single_value_with_missing_cells_still_says_something():
         (["31.12.2020", "01.02.2021"], "%d.%m.%Y", ""),
         (["12/31/2020", "01/02/2021"], "%m/%d/%Y", ""),
         (["31/12/2020", "01/02/2021"], "%d/%m/%Y", ""),
-        (["03/04/2020", "01/02/2021"], "%m/%d/%Y", "dates are read as %m/%d/%Y"),
+        (
+            ["03/04/2020", "01/02/2021"],
+            "%m/%d/%Y",
+            "looks like dates, read as %m/%d/%Y; day and month could be the other way round",
+        ),
         (["2020-01-01", "2021-01-01"], "ISO8601", ""),
     ],
 )
@@ -102,10 +106,10 @@ def test_a_row_counter_is_kept_and_named():
     assert "counts the rows" in column.note
 
 
-def test_nearly_all_numbers_is_named_with_the_row():
+def test_one_word_among_numbers_is_missing_and_named_with_the_row():
     column = infer([*map(str, range(1, 20)), "unknown"])
-    assert column.type == "categorical"
-    assert "row 20 holds 'unknown'" in column.note
+    assert (column.type, column.odd_cells) == ("numeric", 1)
+    assert column.note == "'unknown' in row 20 among numbers taken as missing"
 
 
 def test_numbers_can_be_declared_categories():

@@ -13,18 +13,26 @@ from polytask.cli.options import option
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from polytask.problems import Source, SplitPlan
+    import pandas as pd
 
-__all__ = ["DataOptions", "print_records", "show_data"]
+    from polytask.problems import Source, SplitPlan
+    from polytask.tables import Inspection
+
+__all__ = ["DataOptions", "print_records", "show_data", "show_inspection"]
 
 DATA_PANEL = "Data"
+#: What is printed of wide tables.
+MOST_COLUMNS, MOST_NOTES = 60, 40
+WIDTH_OF_FILES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """What the data options said."""
 
-    data: Annotated[Path | None, option("A CSV or Parquet file.", panel=DATA_PANEL)] = None
+    data: Annotated[
+        Path | None, option("A table: CSV or other text, Parquet, .xlsx.", panel=DATA_PANEL)
+    ] = None
     target: Annotated[
         list[str] | None,
         option(
@@ -65,6 +73,29 @@ class DataOptions:
         str | None,
         option("A column that says train, validation or test for every row.", panel=DATA_PANEL),
     ] = None
+    missing: Annotated[
+        list[str] | None,
+        option(
+            "A code that means a missing cell, as CODE (in every column) or COLUMN=CODE, for"
+            " example -999 or flag=-1 (repeatable).",
+            panel=DATA_PANEL,
+        ),
+    ] = None
+    fold_case: Annotated[
+        bool,
+        option(
+            "Categories and classes that differ only in case or spaces are one.",
+            panel=DATA_PANEL,
+        ),
+    ] = False
+    skip_rows: Annotated[
+        int | None,
+        option(
+            "Lines of the file above the column names; left out: they are found.",
+            panel=DATA_PANEL,
+            min=0,
+        ),
+    ] = None
 
     def source(self) -> Source:
         """The source that the options name.
@@ -97,6 +128,9 @@ class DataOptions:
             ("--categorical", self.categorical),
             ("--split-by", self.split_by),
             ("--split-column", self.split_column),
+            ("--missing", self.missing),
+            ("--fold-case", self.fold_case),
+            ("--skip-rows", self.skip_rows),
         ):
             if value:
                 raise ValueError(f"`{word}` is for tables, found it with --dataset {name}.")
@@ -105,36 +139,45 @@ class DataOptions:
         return DatasetSource(name)
 
     def _from_table(self, path: Path) -> Source:
-        from polytask.tables import TableSource, read_table
+        from polytask.tables import TableSource
 
         if not self.target:
             raise ValueError(
                 "`--data` needs at least one --target, for example --target price:regression."
             )
         return TableSource(
-            read_table(path, as_text=self.categorical or ()),
+            self._read(path),
             self.target,
             name=_stem(path),
             drop=self.drop or (),
             split=self._split(),
             categorical=self.categorical or (),
+            missing=self.missing or (),
+            fold_case=self.fold_case,
         )
 
     def _from_tables(self) -> Source:
-        from polytask.tables import TablesSource, read_table
+        from polytask.tables import TablesSource
 
         tables = {}
         for text in self.task or []:
             name, path, column = parse_task(text)
             if name in tables:
                 raise ValueError(f"Task names must be unique, found --task {name!r} twice.")
-            tables[name] = (read_table(path, as_text=self.categorical or ()), column)
+            tables[name] = (self._read(path), column)
         return TablesSource(
             tables,
             drop=self.drop or (),
             split=self._split(),
             categorical=self.categorical or (),
+            missing=self.missing or (),
+            fold_case=self.fold_case,
         )
+
+    def _read(self, path: Path) -> pd.DataFrame:
+        from polytask.tables import read_table
+
+        return read_table(path, as_text=self.categorical or (), skip_rows=self.skip_rows)
 
     def _split(self) -> SplitPlan | None:
         if self.split_by is None and self.split_column is None:
@@ -172,6 +215,11 @@ def _stem(path: Path) -> str:
 
 def show_data(source: Source) -> None:
     """Print how the columns are read and what the tasks are, before anything is trained."""
+    from polytask.tables import TableSource, inspect_source
+
+    if isinstance(source, TableSource):
+        show_inspection(inspect_source(source))
+        return
     problem = source.problem(0)
     if columns := source.schema():
         shown = columns[:60]
@@ -183,6 +231,48 @@ def show_data(source: Source) -> None:
         typer.echo(f"note: {note}")
     if len(problem.notes) > 20:
         typer.echo(f"... and {len(problem.notes) - 20} more notes, all of them in the report")
+
+
+def show_inspection(found: Inspection) -> None:
+    """Print the columns, the tasks and the notes of a table."""
+    columns = [
+        {
+            "column": name,
+            "type": about["type"] if about["role"] in ("input", "target") else about["role"],
+            "missing": about["missing"],
+            "distinct": about["distinct"],
+            "least": _cell(about.get("min", "")),
+            "greatest": _cell(about.get("max", "")),
+            "mean": _cell(about.get("mean", "")),
+        }
+        for name, about in found.columns.items()
+    ]
+    print_records(f"{found.name}: {found.rows} rows, columns", columns[:MOST_COLUMNS])
+    if len(columns) > MOST_COLUMNS:
+        typer.echo(f"... and {len(columns) - MOST_COLUMNS} more columns")
+    print_records(
+        "Tasks",
+        [
+            {
+                "task": name,
+                "kind": about["kind"],
+                "metric": about["metric"],
+                "labels": about["labels"],
+                **{f"{part} labels": count for part, count in about["labels_per_split"].items()},
+            }
+            for name, about in found.targets.items()
+        ],
+    )
+    rows = ", ".join(f"{count} {part}" for part, count in found.split.items())
+    typer.echo(f"split: {rows}")
+    for note in found.notes[:MOST_NOTES]:
+        typer.echo(f"note: {note}")
+    if len(found.notes) > MOST_NOTES:
+        typer.echo(f"... and {len(found.notes) - MOST_NOTES} more notes (polytask inspect --json)")
+
+
+def _cell(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _task_records(summary: Mapping[str, object]) -> Iterable[Mapping[str, object]]:
@@ -211,4 +301,8 @@ def print_records(title: str, rows: Iterable[Mapping[str, object]]) -> None:
     for record in records:
         # Names come from data: Text keeps square brackets from being read as markup.
         table.add_row(*(Text("" if value is None else str(value)) for value in record.values()))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        # A file or a pipe has no edge to fold at.
+        console = Console(width=max(console.width, WIDTH_OF_FILES))
+    console.print(table)

@@ -17,9 +17,7 @@ def predict(
     model: Annotated[
         Path, typer.Argument(help="The --out folder of `polytask compare` or `polytask train`.")
     ],
-    table: Annotated[
-        Path, typer.Argument(help="A CSV or Parquet file with the columns of the training table.")
-    ],
+    table: Annotated[Path, typer.Argument(help="A file with the columns of the training table.")],
     out: Annotated[
         Path | None,
         typer.Option(help="Where to: a .csv or .parquet file. Left out: CSV on the terminal."),
@@ -31,6 +29,12 @@ def predict(
     tasks: Annotated[
         list[str] | None,
         typer.Option("--task", help="A task to predict (repeatable; all of them)."),
+    ] = None,
+    skip_rows: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Lines of the file above the column names; left out: they are found."
+        ),
     ] = None,
 ) -> None:
     """Predict every target for the rows of a table, in their order.
@@ -52,7 +56,10 @@ def predict(
     from polytask.tables.reading import read_table
 
     predictor = load_predictor(model)
-    frame = read_table(table, as_text=[*predictor.text_columns, *(id_columns or [])])
+    as_text = [*predictor.text_columns, *(id_columns or [])]
+    frame = read_table(table, as_text=as_text, skip_rows=skip_rows)
+    for note in frame.attrs.get("notes", ()):
+        typer.echo(f"note: {note}", err=True)
     predictions = _with_ids(
         frame, predictor.predict_table(frame, tasks=tasks or None), id_columns or []
     )

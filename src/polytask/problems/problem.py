@@ -26,7 +26,7 @@ from polytask.problems.encoding import encode_targets
 from polytask.problems.splits import SPLIT_NAMES, AnySplit, Layout, SeparateSplit, Split
 from polytask.problems.storage import read_splits, task_record, write_splits
 from polytask.problems.table_batch import TableShape
-from polytask.problems.table_info import TableInfo
+from polytask.problems.table_info import TableInfo, arrays_of_tables, tables_from_record
 from polytask.tasks import Binary, Kind, Task, check_unique_names
 
 __all__ = ["Problem"]
@@ -283,17 +283,17 @@ class Problem:
             "notes": list(self.notes),
             "check_classes": self.check_classes,
         }
-        write_splits(Path(folder), self.splits, record)
+        write_splits(Path(folder), self.splits, record, arrays_of_tables(self.table, self.tables))
 
     @classmethod
     def load(cls, folder: Path | str) -> Problem:
         """Read what ``save`` wrote."""
-        record, splits = read_splits(Path(folder))
-        table = record["table"]
+        record, splits, arrays = read_splits(Path(folder))
+        table, tables = tables_from_record(record, arrays)
         return cls(
             name=record["name"],
-            table=None if table is None else TableInfo.from_record(table),
-            tables={name: TableInfo.from_record(item) for name, item in record["tables"].items()},
+            table=table,
+            tables=tables,
             notes=record["notes"],
             check_classes=record.get("check_classes", True),
             **splits,

@@ -51,16 +51,22 @@ def task_from_record(record: dict[str, Any]) -> Task:
     )
 
 
-def write_splits(folder: Path, splits: Mapping[str, AnySplit], record: Mapping[str, Any]) -> None:
+def write_splits(
+    folder: Path,
+    splits: Mapping[str, AnySplit],
+    record: Mapping[str, Any],
+    arrays: Mapping[str, Tensor],
+) -> None:
     """Write ``problem.safetensors`` and ``problem.json`` to a folder (made if needed).
 
     Args:
         folder: Where to.
         splits: The rows per part.
         record: Everything else, as plain values; with the tasks and the layout.
+        arrays: Of the tables, as ``arrays_of_tables`` gives them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = dict(arrays)
     for part, split in splits.items():
         for number, piece in enumerate(split.pieces.values()):
             tensors[f"{part}.{number}.inputs"] = piece.inputs.contiguous()
@@ -70,8 +76,8 @@ def write_splits(folder: Path, splits: Mapping[str, AnySplit], record: Mapping[s
     write_atomically(folder / "problem.json", json.dumps(record, ensure_ascii=False, indent=1))
 
 
-def read_splits(folder: Path) -> tuple[dict[str, Any], dict[str, AnySplit]]:
-    """The record and the rows that ``write_splits`` wrote."""
+def read_splits(folder: Path) -> tuple[dict[str, Any], dict[str, AnySplit], dict[str, Tensor]]:
+    """The record, the rows and the arrays that ``write_splits`` wrote."""
     record = json.loads((folder / "problem.json").read_text(encoding="utf-8"))
     tensors = load_file(folder / "problem.safetensors")
     tasks = [task_from_record(item) for item in record["tasks"]]
@@ -82,7 +88,8 @@ def read_splits(folder: Path) -> tuple[dict[str, Any], dict[str, AnySplit]]:
             splits[part] = SeparateSplit(pieces)
         else:
             splits[part] = _piece(tensors, part, 0, tasks)
-    return record, splits
+    arrays = {name: tensor for name, tensor in tensors.items() if name.startswith("table.")}
+    return record, splits, arrays
 
 
 def _piece(tensors: dict[str, torch.Tensor], part: str, number: int, own: list[Task]) -> Split:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polytask.candidates.method import Fitted, load_fitted
@@ -21,7 +22,7 @@ from polytask.files import write_atomically
 from polytask.problems.problem import Problem
 from polytask.problems.splits import AnySplit, SeparateSplit, Split
 from polytask.problems.storage import task_from_record, task_record
-from polytask.problems.table_info import TableInfo
+from polytask.problems.table_info import TableInfo, arrays_of_tables, tables_from_record
 from polytask.tables.preprocessing import transform_table
 from polytask.tasks import Task
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Prediction", "Predictor", "load_predictor", "save_predictor"]
 
 BUNDLE_FILE = "bundle.json"
+#: Beside it where columns of text are inputs.
+ARRAYS_FILE = "tables.safetensors"
 FORMAT = 1
 
 
@@ -229,6 +232,8 @@ def save_predictor(
         "tables": {name: info.to_record() for name, info in problem.tables.items()},
         "about": dict(about),
     }
+    if arrays := arrays_of_tables(problem.table, problem.tables):
+        save_file(arrays, new / ARRAYS_FILE)
     write_atomically(new / BUNDLE_FILE, json.dumps(record, ensure_ascii=False, indent=1))
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -261,15 +266,18 @@ def _load(folder: Path) -> Predictor:
             f"The model in {folder} has format {record.get('format')!r}, this version reads"
             f" {FORMAT}; train it again."
         )
-    table = record["table"]
+    has_arrays = (folder / ARRAYS_FILE).is_file()
+    table, tables = tables_from_record(
+        record, load_file(folder / ARRAYS_FILE) if has_arrays else {}
+    )
     return Predictor(
         tasks=[task_from_record(item) for item in record["tasks"]],
         parts=[
             (load_fitted(folder / f"part-{n}"), tuple(tasks))
             for n, tasks in enumerate(record["parts"])
         ],
-        table=None if table is None else TableInfo.from_record(table),
-        tables={name: TableInfo.from_record(item) for name, item in record["tables"].items()},
+        table=table,
+        tables=tables,
         separate=record["separate"],
         about=record["about"],
     )

@@ -8,13 +8,13 @@ c_j - 1, and c_j for whatever is missing, unseen or too rare to learn from: rare
 training rows share that code, so that it has been trained before an unseen category needs it.
 Float32 holds every whole number up to 2^24, far more than ``MAX_CATEGORIES``.
 
-What was fitted is written as JSON: a pickled transformer would run code when an untrusted model is
-loaded.
+What was fitted is written as JSON and plain arrays: a pickled transformer would run code when an
+untrusted model is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +22,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polytask.problems.table_info import CategoricalFeature, Column, NumericFeature, TableInfo
+from polytask.problems.table_info import (
+    CategoricalFeature,
+    Column,
+    NumericFeature,
+    TableInfo,
+    TextFeature,
+)
 from polytask.tables.columns import (
     as_text,
     check_finite,
+    column_names,
     infer_columns,
-    parse_dates,
     plain_frame,
     plain_series,
     shown,
 )
+from polytask.tables.dates import days_since_1970, parse_dates
+from polytask.tables.extremes import beyond_float32
+from polytask.tables.folding import folded
+from polytask.tables.missing import MissingCodes, blank_codes, blank_frame
+from polytask.tables.numbers import parse_numbers
+from polytask.tables.text import fit_text, text_components
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["feature_table", "fit_table", "transform_table"]
+__all__ = ["feature_table", "fit_table", "readable_cells", "transform_table"]
 
 #: A column with more categories is hardly one any more; the rarer ones are folded into the code for
 #: unseen ones.
@@ -57,6 +69,8 @@ def fit_table(
     rows: np.ndarray | None = None,
     columns: Sequence[Column] | None = None,
     categorical: Collection[str] = (),
+    missing: MissingCodes = (),
+    fold_case: bool = False,
 ) -> TableInfo:
     """Fit the features of a table.
 
@@ -65,23 +79,28 @@ def fit_table(
         rows: Row numbers of the training split; None means all rows.
         columns: What ``infer_columns`` found, if it is known already.
         categorical: Columns that are categories whatever they look like.
+        missing: Codes that mean a missing cell, as column (empty: all) and code.
+        fold_case: Whether categories that differ only in case or spaces are one.
 
     Raises:
         ValueError: A numeric column holds infinity; no column can become an input.
     """
-    plain = plain_frame(frame)
+    plain = blank_frame(plain_frame(frame), missing)
     known = infer_columns(plain, categorical=categorical) if columns is None else columns
-    train = plain if rows is None else plain.iloc[np.asarray(rows)].reset_index(drop=True)
+    index = np.arange(len(plain)) if rows is None else np.asarray(rows)
     numeric: list[NumericFeature] = []
     categories: list[CategoricalFeature] = []
+    texts: list[TextFeature] = []
     kept: list[Column] = []
     for column in known:
-        features = _features(column, train[column.name]) if column.used else []
-        if column.used and not features:
-            column = _left_out(column)
+        series = plain[column.name]
+        if column.used:
+            features = _features(column, series, index, fold_case)
+            column = column if features else _left_out(column)
+            numeric += [f for f in features if isinstance(f, NumericFeature)]
+            categories += [f for f in features if isinstance(f, CategoricalFeature)]
+            texts += [f for f in features if isinstance(f, TextFeature)]
         kept.append(column)
-        numeric += [f for f in features if isinstance(f, NumericFeature)]
-        categories += [f for f in features if isinstance(f, CategoricalFeature)]
     if not numeric and not categories:
         reasons = (
             "; ".join(f"{c.name!r} is {c.note}" for c in kept[:5])
@@ -90,8 +109,15 @@ def fit_table(
         raise ValueError(
             f"No column of the table can become an input ({reasons}); add columns that vary."
         )
-    raw = TableInfo(columns=tuple(kept), numeric=tuple(numeric), categorical=tuple(categories))
-    return _with_scales(raw, train)
+    raw = TableInfo(
+        columns=tuple(kept),
+        numeric=tuple(numeric),
+        categorical=tuple(categories),
+        text=tuple(texts),
+        missing=tuple(missing),
+        fold_case=fold_case,
+    )
+    return _with_scales(raw, plain, index)
 
 
 def transform_table(info: TableInfo, frame: pd.DataFrame) -> Tensor:
@@ -103,19 +129,22 @@ def transform_table(info: TableInfo, frame: pd.DataFrame) -> Tensor:
     """
     import pandas as pd
 
-    names = [str(name) for name in frame.columns]
+    names = column_names(frame)
     absent = [name for name in info.input_columns if name not in names]
     if absent:
         raise ValueError(
             f"The table lacks the column(s) {_listing(absent)}, which the model needs; add them."
         )
     plain = {
-        name: plain_series(frame.iloc[:, names.index(name)], name) for name in info.input_columns
+        name: blank_codes(plain_series(frame.iloc[:, names.index(name)], name), name, info.missing)
+        for name in info.input_columns
     }
     cells = _readable(info, plain)
+    texts = _texts(info, cells)
     inputs = np.empty((len(frame), len(info.feature_names)), dtype=np.float32)
     for i, feature in enumerate(info.numeric):
-        scaled = (_numbers(cells[feature.column], feature.part) - feature.centre) / feature.scale
+        numbers = _numbers(cells[feature.column], feature.part, texts.get(feature.column))
+        scaled = (numbers - feature.centre) / feature.scale
         inputs[:, i] = np.clip(scaled, -LARGEST_SCALED, LARGEST_SCALED)
     for j, category in enumerate(info.categorical):
         codes = pd.Index(category.categories, dtype="object").get_indexer(
@@ -129,23 +158,38 @@ def feature_table(info: TableInfo, frame: pd.DataFrame) -> pd.DataFrame:
     """The features before scaling and coding, one column per feature, numbered from 0."""
     import pandas as pd
 
-    plain = {name: plain_series(frame[name], name) for name in info.input_columns}
+    plain = {
+        name: blank_codes(plain_series(frame[name], name), name, info.missing)
+        for name in info.input_columns
+    }
     cells = _readable(info, plain)
-    columns: list[Any] = [_numbers(cells[f.column], f.part) for f in info.numeric]
+    texts = _texts(info, cells)
+    columns: list[Any] = [
+        _numbers(cells[f.column], f.part, texts.get(f.column)) for f in info.numeric
+    ]
     columns += [cells[f.name] for f in info.categorical]
     return pd.DataFrame(dict(enumerate(columns)))
 
 
-def _with_scales(info: TableInfo, train: pd.DataFrame) -> TableInfo:
+def readable_cells(column: Column, series: pd.Series[Any]) -> pd.Series[Any]:
+    """The cells of a column of numbers as numbers, of dates as dates; missing where unreadable."""
+    if column.type == "date":
+        return _as_dates(series, column.date_format)
+    if series.dtype.kind in "if":
+        return series
+    return _as_numbers(series, column.number_format)
+
+
+def _with_scales(info: TableInfo, plain: pd.DataFrame, rows: np.ndarray) -> TableInfo:
     """The centres and scales of the training rows.
 
     Numbers are scaled by median and quartiles, which a few wild cells cannot move; where the
     quartiles coincide (most cells are equal), by mean and standard deviation.
     """
-    table = feature_table(info, train)
+    table = feature_table(info, plain)
     fitted = []
     for position, feature in enumerate(info.numeric):
-        cells = table[position].to_numpy()
+        cells = table[position].to_numpy()[rows]
         centre, scale = _centre_and_scale(cells[~np.isnan(cells)])
         fitted.append(replace(feature, centre=centre, scale=scale))
     return replace(info, numeric=tuple(fitted))
@@ -157,6 +201,7 @@ def _centre_and_scale(cells: np.ndarray) -> tuple[float, float]:
     """
     if not len(cells):
         return 0.0, 1.0
+    cells = cells[~beyond_float32(cells)]
     low, high = np.percentile(cells, [25, 75])
     if high > low:
         spread = high - low if high - low >= 10 * EPSILON else 1.0
@@ -168,21 +213,29 @@ def _centre_and_scale(cells: np.ndarray) -> tuple[float, float]:
 
 def _readable(info: TableInfo, plain: dict[str, pd.Series[Any]]) -> dict[str, pd.Series[Any]]:
     """Numbers as floats, dates as dates, categories as text; all wrong columns in one error."""
-    formats = {column.name: column.date_format for column in info.columns}
-    dates = {feature.column for feature in info.numeric if feature.part}
+    columns = {column.name: column for column in info.columns}
+    dates = {feature.column for feature in info.numeric if feature.part in DATE_PARTS}
+    texts = {feature.column for feature in info.text}
     categories = set(info.text_columns)
     cells, wrong = {}, []
     for name, series in plain.items():
         if name in categories:
-            cells[name] = as_text(series)
+            words = as_text(series)
+            cells[name] = folded(words) if info.fold_case and name not in texts else words
             continue
         if series.dtype.kind in "if" and name not in dates:
             cells[name] = series
             check_finite(name, series.to_numpy())
             continue
-        cells[name] = _as_dates(series, formats[name]) if name in dates else _as_numbers(series)
+        column = columns[name]
+        cells[name] = (
+            _as_dates(series, column.date_format)
+            if name in dates
+            else _as_numbers(series, column.number_format)
+        )
         unread = (cells[name].isna() & series.notna()).to_numpy()
-        if unread.any():
+        # Where training took odd cells as missing, a new table may have some as well.
+        if unread.any() and not (column.odd_cells and cells[name].notna().any()):
             row = int(unread.argmax())
             expected = "dates" if name in dates else "numbers"
             found = f"{shown(series.iloc[row])} in row {row + 1}"
@@ -194,17 +247,34 @@ def _readable(info: TableInfo, plain: dict[str, pd.Series[Any]]) -> dict[str, pd
     return cells
 
 
-def _features(column: Column, train: pd.Series[Any]) -> list[NumericFeature | CategoricalFeature]:
+def _texts(info: TableInfo, cells: Mapping[str, pd.Series[Any]]) -> dict[str, np.ndarray]:
+    """Components ``[N, K]`` of every column of free text."""
+    return {f.column: text_components(f, cells[f.column]) for f in info.text}
+
+
+def _features(
+    column: Column, series: pd.Series[Any], rows: np.ndarray, fold_case: bool
+) -> list[NumericFeature | CategoricalFeature | TextFeature]:
     """The inputs that a column offers; none if its training rows could teach nothing."""
+    if column.type == "text":
+        text = fit_text(column.name, as_text(series), rows)
+        if text is None:
+            return []
+        parts = range(len(text.components))
+        named = [(f"{column.name}: text {k}", f"text {k}") for k in parts]
+        return [text, *(NumericFeature(name=n, column=column.name, part=p) for n, p in named)]
+    train = series.iloc[rows]
     if column.type in ("categorical", "boolean"):
-        counts = as_text(train).value_counts()
+        words = as_text(train)
+        counts = (folded(words) if fold_case else words).value_counts()
         frequent = counts[counts >= FEWEST_ROWS].index[:MAX_CATEGORIES]
         always_the_same = len(counts) == 1 and not train.isna().any()
         if not len(frequent) or always_the_same:
             return []
         return [CategoricalFeature(name=column.name, categories=tuple(sorted(frequent)))]
     if column.type == "numeric":
-        varies = train.nunique() > 1 or (train.nunique() == 1 and bool(train.isna().any()))
+        numbers = readable_cells(column, train)
+        varies = numbers.nunique() > 1 or (numbers.nunique() == 1 and bool(numbers.isna().any()))
         return [NumericFeature(name=column.name, column=column.name)] if varies else []
     dates = _as_dates(train, column.date_format)
     return [
@@ -224,13 +294,13 @@ def _left_out(column: Column) -> Column:
     return replace(column, type="constant", note=f"left out: {note}")
 
 
-def _numbers(cells: pd.Series[Any], part: str) -> np.ndarray:
-    """Floats ``[N]`` of a numeric column, or of one part of a date column."""
+def _numbers(cells: pd.Series[Any], part: str, text: np.ndarray | None = None) -> np.ndarray:
+    """Floats ``[N]`` of a numeric column, or of one part of a date or text column."""
     if not part:
         return cells.to_numpy(dtype=np.float64)
-    import pandas as pd
-
-    days = ((cells - pd.Timestamp(0)) / pd.Timedelta(days=1)).to_numpy(dtype=np.float64)
+    if text is not None:
+        return text[:, int(part.removeprefix("text "))]
+    days = days_since_1970(cells)
     if part == "days":
         return days
     if part == "hour":
@@ -241,14 +311,14 @@ def _numbers(cells: pd.Series[Any], part: str) -> np.ndarray:
     return np.asarray(np.sin(angle) if part == "season sine" else np.cos(angle))
 
 
-def _as_numbers(series: pd.Series[Any]) -> pd.Series[Any]:
+def _as_numbers(series: pd.Series[Any], form: str) -> pd.Series[Any]:
     """Numbers; what cannot be read as one is missing."""
     import pandas as pd
     from pandas.api import types
 
     if types.is_datetime64_any_dtype(series):
-        return pd.Series(np.full(len(series), np.nan))
-    return pd.to_numeric(series, errors="coerce").astype("float64")
+        return pd.Series(np.full(len(series), np.nan), index=series.index)
+    return pd.Series(parse_numbers(series, form), index=series.index)
 
 
 def _as_dates(series: pd.Series[Any], date_format: str) -> pd.Series[Any]:
@@ -257,7 +327,7 @@ def _as_dates(series: pd.Series[Any], date_format: str) -> pd.Series[Any]:
     from pandas.api import types
 
     if types.is_numeric_dtype(series):
-        return pd.Series(np.full(len(series), "NaT", dtype="datetime64[us]"))
+        return pd.Series(np.full(len(series), "NaT", dtype="datetime64[us]"), index=series.index)
     return parse_dates(series, date_format)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -26,8 +25,10 @@ from polytask.problems.splitting import (
     stratified_split,
 )
 from polytask.problems.table_info import Column
-from polytask.tables.columns import infer_columns, plain_frame
+from polytask.tables.columns import column_names, infer_columns, plain_frame
 from polytask.tables.frames import frame_digest, load_frame, save_frame
+from polytask.tables.guards import guard_notes
+from polytask.tables.missing import blank_frame, parse_codes
 from polytask.tables.preprocessing import fit_table, transform_table
 from polytask.tables.targets import (
     Target,
@@ -47,6 +48,7 @@ FEWEST_ROWS = 10
 TABLE = "table.npz"
 #: Columns whose notes are listed one by one.
 MOST_COLUMN_NOTES = 10
+MORE_NOTES = " more columns have notes; the schema shows them"
 
 
 class TableSource(Source):
@@ -63,6 +65,10 @@ class TableSource(Source):
         drop: Columns that are no inputs.
         split: How rows are split; stratified by all targets unless it names a column.
         categorical: Columns of numbers that are codes of categories.
+        missing: Codes that mean a missing cell: ``["-999", "flag=-1"]`` or ``{"flag": -1}``.
+        fold_case: Whether categories and classes that differ only in case or spaces are one.
+
+    Notes and the decimal sign that ``read_table`` found are taken from the table's ``attrs``.
 
     Raises:
         TypeError: The table is no DataFrame.
@@ -79,11 +85,14 @@ class TableSource(Source):
         drop: Collection[str] = (),
         split: SplitPlan | None = None,
         categorical: Collection[str] = (),
+        missing: Sequence[str] | Mapping[str, Any] = (),
+        fold_case: bool = False,
     ) -> None:
         self.name = name
-        self.drop = tuple(drop)
+        self.drop = tuple(map(str, drop))
         self.split = split or SplitPlan()
-        self.categorical = tuple(categorical)
+        self.categorical = tuple(map(str, categorical))
+        self.fold_case = fold_case
         if not hasattr(frame, "columns"):
             raise TypeError(
                 f"A table must be a pandas DataFrame, found {type(frame).__name__}; convert it, or"
@@ -93,8 +102,12 @@ class TableSource(Source):
             raise ValueError(
                 f"The table {name!r} has {len(frame)} rows; at least {FEWEST_ROWS} are needed."
             )
+        self.reading_notes = tuple(frame.attrs.get("notes", ()))
+        self.decimal = str(frame.attrs.get("decimal", "."))
         plain = plain_frame(frame)
         names = list(plain.columns)
+        self.missing = parse_codes(missing, names)
+        plain = blank_frame(plain, self.missing)
         for option, columns in (
             ("Dropped column", self.drop),
             ("Categorical column", self.categorical),
@@ -106,7 +119,8 @@ class TableSource(Source):
             check_column("Split column", column, names)
         self.targets = parse_targets(targets, names, {*self.drop, *aside})
         self.target_columns = tuple(
-            read_target(target, plain[target.column]) for target in self.targets
+            read_target(target, plain[target.column], fold_case=fold_case, decimal=self.decimal)
+            for target in self.targets
         )
         self.frame = plain
         # Row numbers stay those of the table, so that errors name the rows that the user sees.
@@ -119,7 +133,7 @@ class TableSource(Source):
                 " that is no target."
             )
         self.columns: tuple[Column, ...] = infer_columns(
-            self.frame[self.inputs], categorical=self.categorical
+            self.frame[self.inputs], categorical=self.categorical, decimal=self.decimal
         )
         self._groups = self._cells(self.split.by)
         words = self._cells(self.split.column)
@@ -134,7 +148,13 @@ class TableSource(Source):
         """Split, fit the preprocessing on the training rows, and encode."""
         rows = self.rows(seed)
         inputs = self.frame[self.inputs]
-        table = fit_table(inputs, rows=rows["train"], columns=self.columns)
+        table = fit_table(
+            inputs,
+            rows=rows["train"],
+            columns=self.columns,
+            missing=self.missing,
+            fold_case=self.fold_case,
+        )
         features = transform_table(table, inputs)
         values = {column.name: column.values for column in self.target_columns}
         kinds = {column.name: column.kind for column in self.target_columns}
@@ -149,12 +169,10 @@ class TableSource(Source):
             for part, index in ((part, torch.from_numpy(rows[part])) for part in SPLIT_NAMES)
         }
         notes = [*self._notes(rows), *(note for _, note in weighed if note)]
-        about = [f"column {c.name}: {c.note}" for c in table.columns if c.note]
+        about = self._column_notes(table.columns)
         notes += about[:MOST_COLUMN_NOTES]
         if len(about) > MOST_COLUMN_NOTES:
-            notes.append(
-                f"{len(about) - MOST_COLUMN_NOTES} more columns have notes; the schema shows them"
-            )
+            notes.append(f"{len(about) - MOST_COLUMN_NOTES}{MORE_NOTES}")
         return Problem(
             name=self.name,
             train=parts["train"],
@@ -241,13 +259,18 @@ class TableSource(Source):
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_frame(self.frame, folder / TABLE)
-        write_record(folder, self._settings())
+        record = self._settings()
+        if self.reading_notes:
+            record["notes"] = list(self.reading_notes)
+        write_record(folder, record)
 
     @classmethod
     def load(cls, folder: Path, record: Mapping[str, Any]) -> TableSource:
         split = record["split"]
+        frame = load_frame(folder / TABLE)
+        frame.attrs = {"notes": record.get("notes", []), "decimal": record.get("decimal", ".")}
         return cls(
-            load_frame(folder / TABLE),
+            frame,
             [Target(column, kind) for column, kind in record["targets"]],
             name=record["name"],
             drop=record["drop"],
@@ -255,10 +278,21 @@ class TableSource(Source):
                 fractions=tuple(split["fractions"]), by=split["by"], column=split["column"]
             ),
             categorical=record["categorical"],
+            missing=[f"{column}={code}" for column, code in record.get("missing", ())],
+            fold_case=record.get("fold_case", False),
         )
 
     def _settings(self) -> dict[str, Any]:
+        # What is as usual is left out: a fingerprint stays what it was before there was a choice.
+        chosen: dict[str, Any] = {}
+        if self.missing:
+            chosen["missing"] = [list(pair) for pair in self.missing]
+        if self.fold_case:
+            chosen["fold_case"] = True
+        if self.decimal != ".":
+            chosen["decimal"] = self.decimal
         return {
+            **chosen,
             "type": type(self).__name__,
             "name": self.name,
             "targets": [[target.column, target.kind] for target in self.targets],
@@ -286,7 +320,8 @@ class TableSource(Source):
         return cells.astype("str") if cells.dtype == object else cells
 
     def _notes(self, rows: Rows) -> list[str]:
-        notes = [note for column in self.target_columns for note in column.notes]
+        notes = [*self.reading_notes]
+        notes += [note for column in self.target_columns for note in column.notes]
         unlabelled = len(self.frame) - len(self._labelled)
         if unlabelled:
             notes.append(
@@ -294,24 +329,28 @@ class TableSource(Source):
             )
         for column in self.target_columns:
             notes += column.coverage_notes(rows)
-        return [*notes, *self._twins]
+        return [*notes, *self._guards]
+
+    def _column_notes(self, columns: Sequence[Column]) -> list[str]:
+        return [f"column {c.name}: {note}" for c in columns if (note := self._note_of(c))]
+
+    def _note_of(self, column: Column) -> str:
+        """What is noted about a column; spellings are settled where they are folded."""
+        is_words = column.type in ("categorical", "boolean")
+        return "" if self.fold_case and is_words and column.used else column.note
+
+    def all_notes(self, problem: Problem) -> list[str]:
+        """The notes of one of its problems, with those of all columns."""
+        table = problem.table
+        about = self._column_notes(table.columns if table is not None else self.columns)
+        others = [n for n in problem.notes if n not in about and not n.endswith(MORE_NOTES)]
+        return [*others, *about]
 
     @functools.cached_property
-    def _twins(self) -> tuple[str, ...]:
-        """Notes about targets that equal each other, or an input."""
-        notes: list[str] = []
-        first: dict[bytes, str] = {}
-        for target in self.targets:
-            key = _pattern(self.frame[target.column])
-            if key in first:
-                notes.append(f"targets {first[key]} and {target.column} are identical in every row")
-            first.setdefault(key, target.column)
-        for column in self.columns:
-            twin = first.get(_pattern(self.frame[column.name])) if column.used else None
-            if twin is not None:
-                says = f"column {column.name} says the same as target {twin} in every row"
-                notes += [f"{says}; drop it unless it is known beforehand"]
-        return tuple(notes)
+    def _guards(self) -> tuple[str, ...]:
+        """Notes about inputs that may give a target away, and about rows in time order."""
+        is_random = self.split.by is None and self.split.column is None
+        return guard_notes(self.frame, self.columns, self.target_columns, is_random=is_random)
 
 
 class TablesSource(Source):
@@ -323,6 +362,8 @@ class TablesSource(Source):
         drop: Columns that are no inputs, in whichever tables have them.
         split: How the rows of every table are split.
         categorical: Columns of numbers that are codes of categories, in whichever tables have them.
+        missing: Codes that mean a missing cell; those of a column in whichever tables have it.
+        fold_case: Whether categories and classes that differ only in case or spaces are one.
     """
 
     def __init__(
@@ -333,15 +374,19 @@ class TablesSource(Source):
         drop: Collection[str] = (),
         split: SplitPlan | None = None,
         categorical: Collection[str] = (),
+        missing: Sequence[str] | Mapping[str, Any] = (),
+        fold_case: bool = False,
     ) -> None:
         if not tables:
             raise ValueError("At least one table is needed; give a table and a target per task.")
         for option, columns in (("Dropped column", drop), ("Categorical column", categorical)):
             for column in columns:
-                if not any(column in map(str, frame.columns) for frame, _ in tables.values()):
+                if not any(column in column_names(frame) for frame, _ in tables.values()):
                     raise ValueError(
                         f"{option} {column!r} is in none of the tables; check its name."
                     )
+        every = sorted({c for frame, _ in tables.values() for c in column_names(frame)})
+        codes = parse_codes(missing, every)
         self._join(
             name,
             {
@@ -349,9 +394,15 @@ class TablesSource(Source):
                     frame,
                     [target],
                     name=task,
-                    drop=[c for c in drop if c in set(map(str, frame.columns))],
+                    drop=[c for c in drop if c in set(column_names(frame))],
                     split=split,
-                    categorical=[c for c in categorical if c in set(map(str, frame.columns))],
+                    categorical=[c for c in categorical if c in set(column_names(frame))],
+                    missing=[
+                        f"{column}={code}"
+                        for column, code in codes
+                        if column in {"", *column_names(frame)}
+                    ],
+                    fold_case=fold_case,
                 )
                 for task, (frame, target) in tables.items()
             },
@@ -423,21 +474,3 @@ class TablesSource(Source):
         folders = {task: folder / f"table-{i}" for i, task in enumerate(record["tasks"])}
         sources = {task: TableSource.load(f, read_record(f)) for task, f in folders.items()}
         return cls.from_sources(sources, name=record["name"])
-
-
-def _pattern(series: pd.Series[Any]) -> bytes:
-    """Equal for columns that say the same, be it in other words (yes and no for 1 and 0).
-
-    Where most values occur once, which cells are equal says nothing, and the values themselves are
-    compared.
-    """
-    import pandas as pd
-
-    codes, values = pd.factorize(series)
-    if len(values) <= len(codes) / 2:
-        record = codes.astype(np.int64).tobytes()
-    elif series.dtype == object:
-        record = json.dumps([codes.tolist(), list(values)]).encode()
-    else:
-        record = series.to_numpy(dtype=np.float64).tobytes()
-    return hashlib.sha256(record).digest()

@@ -11,7 +11,11 @@ import numpy as np
 
 from polytask.problems.splits import SPLIT_NAMES
 from polytask.problems.splitting import quantile_bins
-from polytask.tables.columns import shown
+from polytask.tables.columns import number_notes, shown
+from polytask.tables.dates import find_dates
+from polytask.tables.extremes import beyond_float32
+from polytask.tables.folding import folded, spelling_notes
+from polytask.tables.numbers import find_numbers, parse_numbers
 from polytask.tasks import Binary, Kind, Multiclass, Regression, Task
 
 if TYPE_CHECKING:
@@ -137,12 +141,12 @@ def parse_targets(
     Raises:
         ValueError: No target; a target that is no column, is named twice, or is dropped as well.
     """
-    if isinstance(targets, (str, Target)):
+    if isinstance(targets, (str, int, Target)):
         targets = [targets]
     if isinstance(targets, Mapping):
-        parsed = [Target(column, kind) for column, kind in targets.items()]
+        parsed = [Target(str(column), kind) for column, kind in targets.items()]
     else:
-        parsed = [t if isinstance(t, Target) else _parse(t, columns) for t in targets]
+        parsed = [t if isinstance(t, Target) else _parse(str(t), columns) for t in targets]
     if not parsed:
         raise ValueError("A table needs at least one target; name a column to predict.")
     seen: set[str] = set()
@@ -166,8 +170,16 @@ def check_column(option: str, column: str, columns: Sequence[str]) -> None:
         raise ValueError(_unknown(option, column, columns))
 
 
-def read_target(target: Target, series: pd.Series[Any]) -> TargetColumn:
+def read_target(
+    target: Target, series: pd.Series[Any], *, fold_case: bool = False, decimal: str = "."
+) -> TargetColumn:
     """Values and kind of a target from its plain column.
+
+    Args:
+        target: Column and kind.
+        series: The plain column.
+        fold_case: Whether classes that differ only in case or spaces are one, spelled as most are.
+        decimal: Decimal sign of the file, for numbers that are still texts.
 
     Raises:
         ValueError: The target cannot be learned as what it is said to be; the sentence says what to
@@ -175,7 +187,50 @@ def read_target(target: Target, series: pd.Series[Any]) -> TargetColumn:
     """
     from pandas.api import types
 
-    name, present = target.column, series.dropna()
+    name = target.column
+    if fold_case and series.dtype == object:
+        series = folded(series, like_most=True)
+    series, about = _read_texts(target, series, decimal)
+    present = series.dropna()
+    _check_labels(name, series, present)
+    kind = target.kind or _inferred_kind(present)
+    notes = [] if target.kind else [f"target {name}: taken for {kind} ({_looks_like(present)})"]
+    notes += about
+    if types.is_numeric_dtype(series):
+        numbers = series.to_numpy(dtype=np.float64)
+        found = number_notes(name, numbers, is_target=True)
+        notes += [f"target {name}: {note}" for note in found]
+    if kind == "regression":
+        values = _numbers(name, series)
+        values = np.where(beyond_float32(values), np.nan, values)
+        return TargetColumn(name, Regression(), values, quantile_bins(values), tuple(notes))
+    if series.dtype == object:
+        notes += spelling_notes(f"target {name}: classes", present)
+    return _read_classes(name, kind, series, present, tuple(notes))
+
+
+def _read_texts(
+    target: Target, series: pd.Series[Any], decimal: str
+) -> tuple[pd.Series[Any], list[str]]:
+    """The column as numbers where its texts are numbers and no classes are asked for."""
+    import pandas as pd
+
+    words = series.dropna()
+    if series.dtype != object or not len(words) or target.kind in ("binary", "multiclass"):
+        return series, []
+    reading = find_numbers(words, decimal=decimal)
+    if reading is None:
+        return series, []
+    numbers = pd.Series(parse_numbers(series, reading.form), name=series.name)
+    if target.kind is None and not reading.odd and _inferred_kind(numbers.dropna()) != "regression":
+        return series, []  # a few numbers as texts are classes, spelled as they are
+    return numbers, [f"target {target.column}: {note}" for note in reading.notes]
+
+
+def _check_labels(name: str, series: pd.Series[Any], present: pd.Series[Any]) -> None:
+    """Raise ValueError if the labels of a target cannot be learned, whatever its kind."""
+    from pandas.api import types
+
     if not len(present):
         raise ValueError(
             f"Target {name!r} has no label: every cell is missing; choose another column."
@@ -190,7 +245,8 @@ def read_target(target: Target, series: pd.Series[Any]) -> TargetColumn:
             f"Target {name!r} has {len(present)} labels; at least {FEWEST_LABELS} are needed"
             " (to train, validate and test)."
         )
-    if types.is_datetime64_any_dtype(series):
+    dates = find_dates(present) if series.dtype == object else None
+    if types.is_datetime64_any_dtype(series) or (dates is not None and dates.form):
         raise ValueError(
             f"Target {name!r} holds dates, which cannot be predicted; give a number such as days."
         )
@@ -200,12 +256,6 @@ def read_target(target: Target, series: pd.Series[Any]) -> TargetColumn:
             f"Target {name!r} must hold finite numbers, found {series.iloc[row]} in row {row + 1};"
             " correct the cell or leave it empty."
         )
-    kind = target.kind or _inferred_kind(present)
-    notes = () if target.kind else (f"target {name}: taken for {kind} ({_looks_like(present)})",)
-    if kind == "regression":
-        values = _numbers(name, series)
-        return TargetColumn(name, Regression(), values, quantile_bins(values), notes)
-    return _read_classes(name, kind, series, present, notes)
 
 
 def weigh_classes(task: Task, train_codes: np.ndarray) -> tuple[Task, str]:
