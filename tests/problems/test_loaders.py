@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from polytask.datasets import related_regression, separate_shapes
-from polytask.problems import BatchLoader, RowStream
+from polytask.problems import BatchLoader, RowStream, Split
+from polytask.tasks import Regression, Task
 
 
 def test_an_epoch_visits_every_row_once_in_a_fresh_order():
@@ -85,3 +86,17 @@ def test_steps_may_ask_for_some_tasks():
 def test_a_batch_holds_at_least_one_row():
     with pytest.raises(ValueError, match="`batch_size` must be >= 1, found 0"):
         BatchLoader(related_regression().train, batch_size=0, seed=0)
+
+
+@pytest.mark.parametrize("rows", [398, 399, 400, 401])
+def test_batches_of_sparse_labels_are_never_empty(rows):
+    """With a label in every 16th row, half of the batches of eight rows had none."""
+    labels = torch.full((rows,), torch.nan)
+    labels[::16] = torch.arange(len(labels[::16]), dtype=torch.float32)
+    split = Split(torch.zeros(rows, 1), {"y": labels}, [Task("y", Regression())])
+    loader = BatchLoader(split, batch_size=8, seed=0)
+    drawn = [loader.draw() for _ in range(loader.steps_per_epoch)]
+    assert all(batch.tasks == ("y",) for batch in drawn)
+    seen = torch.cat([batch.indices for batch in drawn])
+    assert len(set(seen.tolist())) == len(seen)
+    assert set(seen.tolist()) <= set(range(0, rows, 16))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,15 @@ import torch
 from tests.training.problems_for_tests import mixed_problem, small_model
 
 from polytask.architectures import HardSharing
-from polytask.balancers import MGDA, Equal, GradientOptions, PCGrad, UncertaintyWeighting
+from polytask.balancers import (
+    FAMO,
+    MGDA,
+    Equal,
+    GradientOptions,
+    MoDo,
+    PCGrad,
+    UncertaintyWeighting,
+)
 from polytask.encoders import MLP
 from polytask.problems import Problem
 from polytask.samplers import ProportionalSampler
@@ -332,3 +343,48 @@ def test_the_criterion_by_hand() -> None:
     assert relative_loss({"a": 0.08, "d": float("nan")}, reference) == pytest.approx(0.6)
     assert relative_loss({"e": 0.0}, reference) == 0.0
     assert relative_loss({"e": 0.1}, reference) == 1.0
+
+
+# --- labels in a few rows only -------------------------------------------------------------------
+
+
+def sparse_problem(rows: int, *, tasks: int) -> Problem:
+    """Task k has a label in every (16 + k)th row."""
+    draw = np.random.default_rng(0)
+    inputs = draw.normal(size=(rows, 3)).astype(np.float32)
+    targets = {
+        f"t{k}": np.where(np.arange(rows) % (16 + k) == 0, inputs[:, k] + k, np.nan)
+        for k in range(tasks)
+    }
+    return Problem.from_arrays(inputs, targets, {name: Regression() for name in targets})
+
+
+@pytest.mark.parametrize("rows", [397, 400])
+@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("balancer", [Equal(), PCGrad(), MoDo(), FAMO(), UncertaintyWeighting()])
+def test_every_step_learns_from_labels_however_few(rows, tasks, accumulate, balancer):
+    problem = sparse_problem(rows, tasks=tasks)
+    model = HardSharing(encoder=MLP(input_size=3, widths=(8,)), tasks=problem.tasks)
+    settings = TrainingSettings(epochs=3, batch_size=8, accumulate=accumulate)
+    trainer = Trainer(problem, model, balancer=copy.deepcopy(balancer), settings=settings)
+    before = [p.clone() for p in model.parameters()]
+    result = trainer.fit()
+    assert len(result.history) == 3
+    assert all(math.isfinite(loss) for r in result.history for loss in r.train_losses.values())
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_independent_batches_without_a_task_in_common_change_nothing():
+    problem = sparse_problem(400, tasks=2)
+    model = HardSharing(encoder=MLP(input_size=3, widths=(8,)), tasks=problem.tasks)
+    trainer = Trainer(problem, model, balancer=MoDo(), settings=TrainingSettings(batch_size=8))
+    one, other = (problem.train.batch(problem.train.labelled(name)[:4]) for name in ("t0", "t1"))
+    one, other = replace(one, tasks=("t0",)), replace(other, tasks=("t1",))
+    count = trainer.balancer.batches_per_step
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = trainer.step([one] * (count - 1) + [other], step=1, epoch=1)
+    assert report.tasks == ()
+    assert report.losses.shape == report.weights.shape == (0,)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])

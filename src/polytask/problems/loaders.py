@@ -75,7 +75,8 @@ class BatchLoader:
 
     In the separate layout every task has a stream of its own; small tasks start over while large
     ones go on, so that each step holds the mean over the tasks of the mean over their samples (eq.
-    2 of the first lecture), whatever their sizes are. Packed tables do so in one go.
+    2 of the first lecture), whatever their sizes are. Packed tables do so in one go. Rows without a
+    label of any task teach nothing and are left out.
 
     Args:
         split: Training rows.
@@ -88,6 +89,7 @@ class BatchLoader:
             raise ValueError(f"`batch_size` must be >= 1, found {batch_size}.")
         self.split = split
         self.streams: dict[str, RowStream] = {}
+        self._labelled: dict[str, Tensor | None] = {}
         self.table_stream: TableBatchStream | None = None
         if isinstance(split, TableBatchSplit):
             size = min(batch_size, int(split.counts.max()))
@@ -95,10 +97,11 @@ class BatchLoader:
         else:
             # Streams of tasks of one size must not walk through their rows in the same order.
             first = 1 if split.layout == "separate" else 0
-            self.streams = {
-                name: RowStream(len(piece), batch_size, seed + 7919 * place, piece.inputs.device)
-                for place, (name, piece) in enumerate(split.pieces.items(), first)
-            }
+            for place, (name, piece) in enumerate(split.pieces.items(), first):
+                rows = piece.labelled_rows()
+                count, device = len(piece) if rows is None else len(rows), piece.inputs.device
+                self.streams[name] = RowStream(count, batch_size, seed + 7919 * place, device)
+                self._labelled[name] = rows
 
     @property
     def steps_per_epoch(self) -> int:
@@ -110,16 +113,25 @@ class BatchLoader:
         return self.streams if self.table_stream is None else {"": self.table_stream}
 
     def draw(self, tasks: Sequence[str] | None = None) -> Batch:
-        """The next batch for some tasks (None: all)."""
-        split, streams = self.split, self.streams
+        """The next batch for some tasks (None: all), with a label of one of them at least."""
+        split = self.split
         if isinstance(split, TableBatchSplit):
             assert self.table_stream is not None
             names = split.names if tasks is None else tuple(tasks)
             return split.batch(names, self.table_stream.draw([split.places[n] for n in names]))
-        if tasks is None or split.layout == "shared":
-            batch = split.gather({name: stream.draw() for name, stream in streams.items()})
-            return batch if tasks is None else _restrict(batch, tasks)
-        return split.gather({name: streams[name].draw() for name in tasks})
+        if tasks is None:
+            return split.gather({name: self._rows(name) for name in self.streams})
+        if split.layout == "separate":
+            return split.gather({name: self._rows(name) for name in tasks})
+        while not (batch := _restrict(split.gather({"": self._rows("")}), tasks)).tasks:
+            # Rows that have labels of other tasks only; an epoch meets those of these tasks, too.
+            continue
+        return batch
+
+    def _rows(self, name: str) -> Tensor:
+        """Numbers of the next rows of a stream, which leaves out rows without any label."""
+        places, labelled = self.streams[name].draw(), self._labelled[name]
+        return places if labelled is None else labelled[places]
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Position of every stream."""

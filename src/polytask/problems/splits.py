@@ -156,6 +156,15 @@ class Split(SplitRows):
         kept = [task for task in self.tasks if task.name in set(names)]
         return Split(self.inputs, self.targets, kept)
 
+    def labelled_rows(self) -> Tensor | None:
+        """Rows ``[n]`` that have a label of any task; None where all have."""
+        some = torch.zeros(len(self), dtype=torch.bool, device=self.inputs.device)
+        for mask in self.masks:
+            if mask is None:
+                return None
+            some |= mask.any(1)
+        return None if bool(some.all()) else torch.nonzero(some).flatten()
+
     def labelled(self, name: str) -> Tensor:
         """Rows ``[n]`` that have a label of this task."""
         kind = next(task.kind for task in self.tasks if task.name == name)

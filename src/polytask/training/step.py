@@ -102,6 +102,10 @@ class TrainingStep:
             step: Number of the step, for errors and the report.
             epoch: Number of the epoch.
 
+        Returns:
+            What happened. Where no task has labels (in each of the independent batches), nothing is
+            updated and the report has no task.
+
         Raises:
             NonFiniteLossError: A loss is NaN or infinite; nothing has been updated.
         """
@@ -110,6 +114,8 @@ class TrainingStep:
         balancer = self.balancer
         used = batches if len(batches) == 1 else self._with_common_tasks(batches)
         tasks = used[0].tasks
+        if not tasks:
+            return _nothing_learned(step, epoch, used[0].indices)
         positions = [self.positions[name] for name in tasks]
         accumulates = len(used) > 1 and balancer.batches_per_step == 1
         if accumulates and balancer.affine:
@@ -224,6 +230,15 @@ class TrainingStep:
             f" {losses.detach()[~finite][0].item()}); lower the learning rate,"
             " clip gradients, or look for extreme values in its inputs and targets."
         )
+
+
+def _nothing_learned(step: int, epoch: int, indices: Tensor | Mapping[str, Tensor]) -> StepReport:
+    """The report of a step whose batches have no task in common that has labels in each."""
+    some = indices if isinstance(indices, Tensor) else next(iter(indices.values()))
+    nothing = torch.zeros(0, device=some.device)
+    return StepReport(
+        step=step, epoch=epoch, tasks=(), losses=nothing, weights=nothing, outputs=(), batches=()
+    )
 
 
 def _mean_terms(passes: Sequence[_Pass]) -> dict[str, Tensor]:

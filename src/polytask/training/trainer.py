@@ -374,7 +374,8 @@ class _Progress:
         if len(report.tasks) == len(positions):
             self._sums += values
         else:
-            index = torch.tensor([positions[name] for name in report.tasks], device=values.device)
+            places = [positions[name] for name in report.tasks]
+            index = torch.tensor(places, dtype=torch.long, device=values.device)
             self._sums.index_add_(1, index, values.double())
 
     def epoch_means(self, names: list[str]) -> tuple[dict[str, float], dict[str, float]]:
