@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 import polytask
 from polytask.cli import main as cli
 from polytask.code import ROOT, import_graph
+from tools import count_frames
 
 HEAVY = ("sklearn", "pandas", "scipy", "matplotlib", "rich", "typer", "jinja2", "pyarrow")
 LIGHT_PACKAGES = (
@@ -205,6 +206,19 @@ def test_the_picture_of_the_house_is_that_of_the_code(root):
     command = [sys.executable, str(root / "tools" / "draw_house.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"run tools/draw_house.py {done.stderr}"
+
+
+# --- the length of a step ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "frames", "depth"), [("Equal", 35, 6), ("PCGrad", 85, 8), ("CAGrad", 95, 12)]
+)
+def test_a_training_step_stays_short(method, frames, depth):
+    """What has been reached; the goal for CAGrad's depth is 9."""
+    whole = count_frames.count(method)  # with the call of the step itself
+    assert whole.frames - 1 <= frames
+    assert whole.depth - 1 <= depth
 
 
 # --- the command line ----------------------------------------------------------------------------
