@@ -169,9 +169,29 @@ def test_a_comparison_without_any_result_is_code_1(houses, tmp_path, capsys, mon
     monkeypatch.setattr(NetworkMethod, "fit", fail)
     words = ["compare", "--data", str(houses), "--target", "price", "--candidate", "single-task"]
     assert run([*words, *QUICK, "--out", str(tmp_path / "out")]) == 1
-    shown = capsys.readouterr().out
+    shown, said = capsys.readouterr()
     assert "loss `price` is not finite at step 3" in shown
     assert "No verdict yet" in shown
+    assert "2 of 2 runs failed; the same command with --retry-failed starts them again" in said
+
+
+def test_a_comparison_with_a_failed_run_is_code_1(houses, tmp_path, capsys, monkeypatch):
+    from polytask.candidates.network import NetworkMethod
+
+    plain, calls = NetworkMethod.fit, []
+
+    def fails_once(self, *given, **named):
+        calls.append(1)
+        if len(calls) == 1:
+            raise FloatingPointError("loss `price` is not finite at step 3")
+        return plain(self, *given, **named)
+
+    monkeypatch.setattr(NetworkMethod, "fit", fails_once)
+    words = ["compare", "--data", str(houses), "--target", "price", "--candidate", "single-task"]
+    words += [*QUICK, "--out", str(tmp_path / "out")]
+    assert run(words) == 1
+    assert "1 of 2 runs failed; the same command with --retry-failed" in capsys.readouterr().err
+    assert run([*words, "--retry-failed"]) == 0
 
 
 def test_ctrl_c_is_code_130_and_shows_what_is_finished(houses, tmp_path, capsys, monkeypatch):

@@ -41,3 +41,9 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def touch_and_sleep(_: object) -> None:
+    """Say that work has begun, and work for a minute."""
+    Path(os.environ["POLYTASK_TEST_MARK"]).touch()
+    time.sleep(60)

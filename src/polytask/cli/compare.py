@@ -83,8 +83,11 @@ def finish(comparison: Comparison) -> None:
     """Show the outcome, and end with the exit code that it means."""
     show_outcome(comparison)
     if not comparison.is_complete:
+        typer.echo("Not every run has ended; the same command continues.", err=True)
         raise typer.Exit(INTERRUPTED)
-    if comparison.winner is None:
+    if comparison.failures or comparison.winner is None:
+        count = f"{len(comparison.failures)} of {len(comparison.runs)} runs failed"
+        typer.echo(f"{count}; the same command with --retry-failed starts them again.", err=True)
         raise typer.Exit(FAILED)
 
 

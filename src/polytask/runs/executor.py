@@ -318,17 +318,18 @@ def _folders_of_own_modules(call: bytes) -> list[str]:
     Workers start in safe-path mode: what happens to lie in the current directory, beside a
     downloaded table for example, is not imported. A module of the user's is, by its explicit path.
     """
-    here = os.getcwd()
+    here = Path.cwd()
     named = {value for _, value, _ in pickletools.genops(call) if isinstance(value, str)}
     for name in named & set(sys.modules):
-        file = getattr(sys.modules[name.partition(".")[0]], "__file__", None)
-        if file is not None and Path(file).absolute().parent in (Path(here), *_packages_in(here)):
-            return [here]
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is None:
+            continue
+        path = Path(file).absolute()
+        # The file of `a.b` is a/b.py or a/b/__init__.py below the folder it was imported from.
+        up = name.count(".") + (path.name == "__init__.py")
+        if len(path.parents) > up and path.parents[up] == here:
+            return [str(here)]
     return []
-
-
-def _packages_in(folder: str) -> list[Path]:
-    return [file.parent for file in Path(folder).glob("*/__init__.py")]
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

@@ -24,6 +24,9 @@ class SweepObserver:
     def on_run_end(self, label: str, *, seconds: float, error: str | None, final: bool) -> None:
         """A run has ended; with ``final=False`` it will be started again."""
 
+    def on_wait(self, owners: list[str]) -> None:
+        """Nothing is left to do here, and other processes work on the rest."""
+
     def on_end(self, *, interrupted: bool) -> None:
         """All runs have ended, or Ctrl-C was pressed."""
 
@@ -71,6 +74,9 @@ class SweepProgress(SweepObserver):
         )
         self._bar.start()
         self._task = self._bar.add_task("", total=self._total, completed=self._done, left="")
+
+    def on_wait(self, owners: list[str]) -> None:
+        self._say(f"waiting for runs of {', '.join(owners)}")
 
     def on_run_start(self, label: str, *, attempt: int) -> None:
         self._running.append(label)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from polytask.runs.executor import Executor, WorkerDied
@@ -43,7 +47,7 @@ class SweepOutcome:
     """How a sweep ended.
 
     Args:
-        interrupted: Whether Ctrl-C ended it before all runs had ended.
+        interrupted: Whether Ctrl-C or SIGTERM ended it before all runs had ended.
         reused: Runs that were finished before it began.
         trained: Runs that it finished.
         failed: Runs that ended with an error.
@@ -87,15 +91,17 @@ def sweep(
             on attempts).
 
     Returns:
-        What became of the runs. Ctrl-C gives back the runs under way and sets ``interrupted``.
+        What became of the runs. Ctrl-C and SIGTERM give back the runs under way and set
+        ``interrupted``.
     """
     by_key = {spec.key: spec for spec in specs}
     store.want({key: records[key] for key in by_key}, retry_failed=retry_failed)
     outcome = SweepOutcome(reused=store.counts().get("done", 0))
     observer.on_start(total=len(by_key), done=outcome.reused)
     underway: dict[Future[dict[str, Any]], _Underway] = {}
+    waited_for: list[str] = []
     try:
-        with Lease(store):
+        with _sigterm_as_interrupt(), Lease(store):
             while True:
                 while len(underway) < executor.slots and (claim := store.claim()) is not None:
                     spec = by_key[claim.key]
@@ -107,6 +113,9 @@ def sweep(
                     for future in finished:
                         _settle(future, underway.pop(future), store, observer, outcome)
                 elif _others_at_work(store):
+                    if (owners := store.owners()) and not waited_for:
+                        observer.on_wait(owners)
+                    waited_for = owners
                     time.sleep(POLL_SECONDS)
                 else:
                     break
@@ -155,9 +164,31 @@ def _settle(
         store.fail(item.key, text)
         observer.on_run_end(name, seconds=seconds, error=text, final=True)
         return
-    store.finish(item.key, {**result, "wall_seconds": seconds, "worker_host": socket.gethostname()})
-    outcome.trained += 1
-    observer.on_run_end(name, seconds=seconds, error=None, final=True)
+    facts = {"wall_seconds": seconds, "worker_host": socket.gethostname()}
+    if store.finish(item.key, {**result, **facts}):
+        outcome.trained += 1
+        observer.on_run_end(name, seconds=seconds, error=None, final=True)
+        return
+    text = "another process had taken it over meanwhile, whose result is kept"
+    observer.on_run_end(name, seconds=seconds, error=text, final=False)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """What a scheduler sends before it kills ends a sweep as Ctrl-C does: runs are given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _others_at_work(store: RunStore) -> bool:
